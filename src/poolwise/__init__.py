@@ -1,0 +1,3 @@
+"""Measured memory reuse for Python."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,28 @@
+/* module.h: the extension's state, and the one function by which each capability joins it. */
+#ifndef PW_MODULE_H
+#define PW_MODULE_H
+
+#include "compat.h"
+
+typedef struct {
+    PyTypeObject *pool_type;
+    PyTypeObject *lease_type;
+    PyTypeObject *buffer_pool_type;
+    PyTypeObject *buffer_type;
+} pw_state;
+
+extern struct PyModuleDef pw_module_def;
+
+static inline pw_state *
+pw_state_of(PyObject *module)
+{
+    return (pw_state *)PyModule_GetState(module);
+}
+
+/* Each returns 0, or -1 with an exception set. */
+int pw_add_pool(PyObject *module);
+int pw_add_buffer(PyObject *module);
+int pw_add_sampler(PyObject *module);
+int pw_add_allocator(PyObject *module);
+
+#endif
