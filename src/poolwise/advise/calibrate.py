@@ -1,0 +1,417 @@
+"""What memory costs on this machine, measured once in fresh child processes and cached.
+
+A verdict is a subtraction of these prices, never a rule of thumb. Every `Price` is in CPU seconds
+with a range: the middle of what was measured, and what repeated processes on this machine showed.
+
+    >>> from poolwise.advise import calibrate
+    >>> prices = calibrate.load()                                       # doctest: +SKIP
+    >>> prices.fault(1 << 20)                                           # doctest: +SKIP
+    Price(value=2.3e-06, low=2.1e-06, high=2.6e-06)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import sysconfig
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal, Self
+
+from poolwise import __version__
+from poolwise.errors import PoolwiseError
+
+SCHEMA = 1
+HUGE_PAGE = 2 << 20
+
+Regime = Literal["mmap", "trim"]
+Progress = Callable[[int, int], None]
+
+# Parts of `_calibration_child`, and the share of the time that each one needs.
+_PARTS = {"fault": 3.0, "huge": 1.5, "threads": 1.5, "memory": 2.0, "python": 1.0}
+_PROCESSES = 3  # fresh processes a part: two of them never agree exactly, and that is the spread
+_SECONDS = 8.0  # for all of them; the start of the last one may go past it
+_START_SECONDS = 0.1  # of one child, before it measures anything
+_FLOOR = 1e-10  # no price is below: a difference of two noisy times can be
+
+# What changes malloc or the interpreter's allocators in a child, and so must not reach it.
+_CHILD_PYTHON = ("PYTHONPATH", "PYTHONHOME")
+_NOT_FOR_CHILDREN = ("MALLOC_", "GLIBC_TUNABLES", "PYTHON", "POOLWISE")
+
+
+class CalibrationError(PoolwiseError, RuntimeError):
+    """The prices of this machine cannot be measured; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """CPU seconds: the middle of the measurements, and the range that repeated ones showed."""
+
+    value: float
+    low: float
+    high: float
+
+    def __add__(self, other: Price) -> Price:
+        return Price(self.value + other.value, self.low + other.low, self.high + other.high)
+
+    def __mul__(self, factor: float) -> Price:
+        """This price `factor` (at least 0) times."""
+        return Price(self.value * factor, self.low * factor, self.high * factor)
+
+    def spanning(self, other: Price) -> Price:
+        """Between the two, with a range that holds both."""
+        return Price(
+            math.sqrt(self.value * other.value),
+            min(self.low, other.low),
+            max(self.high, other.high),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A price by size. Between two measured sizes it is a straight line on log-log paper."""
+
+    sizes: tuple[int, ...]  # ascending
+    prices: tuple[Price, ...]
+
+    def at(self, size: int) -> Price:
+        """The price at `size`; outside the measured sizes, that of the nearest one."""
+        if size <= self.sizes[0]:
+            return self.prices[0]
+        if size >= self.sizes[-1]:
+            return self.prices[-1]
+        right = bisect_left(self.sizes, size)
+        below, above = self.prices[right - 1], self.prices[right]
+        lower, upper = self.sizes[right - 1], self.sizes[right]
+        part = math.log(size / lower) / math.log(upper / lower)
+
+        def between(a: float, b: float) -> float:
+            return math.exp((1 - part) * math.log(a) + part * math.log(b))
+
+        return Price(
+            between(below.value, above.value),
+            between(below.low, above.low),
+            between(below.high, above.high),
+        )
+
+    def in_proportion(self, size: int) -> Price:
+        """As `at`, but outside the measured sizes the price of a *byte* is the nearest one."""
+        inside = min(max(size, self.sizes[0]), self.sizes[-1])
+        return self.at(inside) * (size / inside)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """The prices of one machine. Sizes are in bytes, prices in CPU seconds."""
+
+    machine: Mapping[str, str]
+    curves: Mapping[str, Curve]
+    prices: Mapping[str, Price]
+
+    def fault(
+        self,
+        block_bytes: int,
+        *,
+        huge: bool = False,
+        regime: Regime | None = None,
+        threads: bool = False,
+    ) -> Price:
+        """A page of 4 KiB that a block of `block_bytes` takes afresh from the kernel.
+
+        The difference between a block that is taken, written in full and given back to the
+        kernel in each round, and the same block kept: fault, zeroing by the kernel (which warms
+        the cache for the write that follows), and unmapping. `regime` says how it goes back:
+        "mmap" (each block a mapping of its own) or "trim" (the top of the heap is cut); by
+        default the range spans both. `threads`: another thread of the process is running, which
+        has to hear of each unmapping.
+
+        `huge` is for a malloc'ed block that is advised MADV_HUGEPAGE, as numpy does from 4 MiB:
+        a huge page's worth of it, its two ends together, still comes in small pages, and
+        the range allows for half as much and for half as much again. Where the kernel has huge
+        pages switched off, `huge` changes nothing.
+        """
+        small = self._page("threads" if threads else "fault", block_bytes, regime)
+        if not huge or "huge_mmap" not in self.curves:
+            return small
+        inside = self.huge_page(block_bytes, regime=regime)
+
+        def mixed(small: float, inside: float, ends: float) -> float:
+            share = min(1.0, ends * HUGE_PAGE / max(1, block_bytes))
+            return share * small + (1 - share) * inside
+
+        return Price(
+            mixed(small.value, inside.value, 1.0),
+            mixed(small.low, inside.low, 0.5),
+            mixed(small.high, inside.high, 1.5),
+        )
+
+    def huge_page(self, block_bytes: int, *, regime: Regime | None = None) -> Price:
+        """As `fault`, for 4 KiB inside a huge page of 2 MiB: one fault brings 512 of them.
+
+        For a caller who knows how many huge pages there were. Raises KeyError where the kernel
+        has huge pages switched off.
+        """
+        return self._page("huge", block_bytes, regime)
+
+    def _page(self, name: str, block_bytes: int, regime: Regime | None) -> Price:
+        if regime is not None:
+            return self.curves[f"{name}_{regime}"].at(block_bytes)
+        mmap, trim = self.curves[f"{name}_mmap"], self.curves[f"{name}_trim"]
+        return mmap.at(block_bytes).spanning(trim.at(block_bytes))
+
+    def zero(self, nbytes: int) -> Price:
+        """Zeroing `nbytes` that are resident, for a program that then writes them."""
+        return self.curves["zero"].in_proportion(nbytes)
+
+    def copy(self, nbytes: int) -> Price:
+        """Copying `nbytes` between blocks that are resident and not just used."""
+        return self.curves["copy"].in_proportion(nbytes)
+
+    def allocate(self, nbytes: int) -> Price:
+        """A malloc of `nbytes` with its free, through Python's allocator, the block resident."""
+        return self.curves["allocate"].at(nbytes)
+
+    def obj_allocate(self, nbytes: int) -> Price:
+        """Making and dropping an object with a block of `nbytes` (`bytearray`), zeroing aside."""
+        return self.prices["object"] + self.allocate(nbytes)
+
+    @property
+    def construct_overhead(self) -> Price:
+        """Calling a class with slots and no `__init__`, and dropping the object."""
+        return self.prices["construct"]
+
+    def gc_object(self, *, full: bool = False) -> Price:
+        """One tracked object passed over by a young collection, or by a full one."""
+        return self.prices["gc_full" if full else "gc_young"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `json`; `from_json` takes them back."""
+        return {
+            "schema": SCHEMA,
+            "machine": dict(self.machine),
+            "curves": {
+                name: [
+                    {"bytes": size, **asdict(price)}
+                    for size, price in zip(curve.sizes, curve.prices, strict=True)
+                ]
+                for name, curve in self.curves.items()
+            },
+            "prices": {name: asdict(price) for name, price in self.prices.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_json` gave. Raises KeyError, TypeError or ValueError on anything else."""
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"schema {data['schema']}")
+        curves = {}
+        for name, points in data["curves"].items():
+            sizes = tuple(int(point["bytes"]) for point in points)
+            if not sizes or any(a >= b for a, b in pairwise(sizes)):
+                raise ValueError(f"sizes of {name} do not ascend")
+            curves[name] = Curve(sizes, tuple(_price_from_json(point) for point in points))
+        prices = {name: _price_from_json(price) for name, price in data["prices"].items()}
+        return cls(machine=dict(data["machine"]), curves=curves, prices=prices)
+
+
+def load(*, refresh: bool = False, progress: Progress | None = None) -> Calibration:
+    """The prices of this machine: from the cache, or measured now in about 8 seconds.
+
+    `refresh` measures in any case. `progress(done, total)` is called while measuring; by default
+    a line on standard error is kept up to date. A cache that cannot be read or written is said in
+    one sentence on standard error, and does no harm. Raises CalibrationError where the C library
+    or the allocator in use cannot be measured.
+    """
+    key = machine()
+    path = cache_path(key)
+    if not refresh:
+        cached = _read(path, key)
+        if cached is not None:
+            return cached
+    calibration = measure(key, progress or _progress_line)
+    _write(path, calibration)
+    return calibration
+
+
+def machine() -> dict[str, str]:
+    """All that the prices depend on: a change of any of these measures them again."""
+    return {
+        "cpu": _cpu_model(),
+        "kernel": platform.release(),
+        "page_bytes": str(os.sysconf("SC_PAGE_SIZE")),
+        "huge_pages": huge_pages(),
+        "libc": " ".join(platform.libc_ver()),
+        "python": sys.version,
+        "build": "optimised" if optimised_build() else "not optimised",
+        "poolwise": f"{__version__} {_core_digest()}",
+    }
+
+
+def optimised_build() -> bool:
+    """True if this interpreter was built with profile-guided optimisation."""
+    return "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS"))
+
+
+def huge_pages() -> str:
+    """The kernel's setting of transparent huge pages: always, madvise or never."""
+    with suppress(OSError, IndexError):
+        text = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+        return text.split("[")[1].split("]")[0]
+    return "never"
+
+
+def cache_path(key: Mapping[str, str]) -> Path:
+    """Where the prices of the machine `key` are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or ""
+    # The specification says to ignore a relative path.
+    root = Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()
+    text = json.dumps([SCHEMA, dict(key)], sort_keys=True)
+    return root / "poolwise" / f"calibration-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+def measure(key: Mapping[str, str], progress: Progress) -> Calibration:
+    """Measure all prices now, whatever the cache holds. Raises CalibrationError."""
+    parts = [part for part in _PARTS if part != "huge" or key["huge_pages"] != "never"]
+    # Round robin: the processes of one part lie apart, so that a bad second hits one of each.
+    plan = parts * _PROCESSES
+    deadline = time.monotonic() + _SECONDS
+    samples: dict[str, dict[str, list[list[float]]]] = {}
+    for done, part in enumerate(plan):
+        progress(done, len(plan))
+        left = deadline - time.monotonic()
+        if left <= 0 and done >= len(parts):
+            break
+        share = _PARTS[part] / sum(_PARTS[later] for later in plan[done:])
+        for name, by_size in _run_child(part, max(0.0, left * share - _START_SECONDS)).items():
+            for size, values in by_size.items():
+                samples.setdefault(name, {}).setdefault(size, []).append(values)
+    progress(len(plan), len(plan))
+    curves: dict[str, Curve] = {}
+    prices: dict[str, Price] = {}
+    for name, measured in samples.items():
+        if "" in measured:
+            prices[name] = _price(measured[""])
+        else:
+            sizes = sorted(measured, key=int)
+            curves[name] = Curve(
+                tuple(int(size) for size in sizes),
+                tuple(_price(measured[size]) for size in sizes),
+            )
+    missing = [name for name in _expected(parts) if name not in curves and name not in prices]
+    if missing:
+        raise CalibrationError(
+            f"no price for {missing[0]}: malloc does not follow mallopt's thresholds here; "
+            "is another allocator preloaded?"
+        )
+    return Calibration(machine=dict(key), curves=curves, prices=prices)
+
+
+def _expected(parts: Iterable[str]) -> list[str]:
+    paged = [f"{part}_{way}" for part in parts if part in ("fault", "huge", "threads")
+             for way in ("mmap", "trim")]  # fmt: skip
+    return [*paged, "zero", "copy", "allocate", "object", "construct", "gc_young", "gc_full"]
+
+
+def _run_child(part: str, seconds: float) -> dict[str, dict[str, list[float]]]:
+    spec = find_spec("poolwise.advise._calibration_child")
+    assert spec is not None
+    assert spec.origin is not None
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _CHILD_PYTHON or not name.startswith(_NOT_FOR_CHILDREN)
+    }
+    command = [sys.executable, "-P", spec.origin, part, f"{seconds:.3f}"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
+        raise CalibrationError(f"calibration of {part!r} failed: {lines[-1]}")
+    result: dict[str, dict[str, list[float]]] = json.loads(ended.stdout)
+    return result
+
+
+def _price(processes: list[list[float]]) -> Price:
+    """The middle of all samples; the range holds 80 % of them and the middle of each process."""
+    pooled = sorted(value for values in processes for value in values)
+    middles = [median(values) for values in processes]
+    tenth = len(pooled) // 10
+    low = min(*middles, pooled[tenth], math.inf)
+    high = max(*middles, pooled[-1 - tenth], 0.0)
+    return Price(*(max(_FLOOR, value) for value in (median(pooled), low, high)))
+
+
+def _price_from_json(data: Mapping[str, Any]) -> Price:
+    price = Price(float(data["value"]), float(data["low"]), float(data["high"]))
+    if not 0 < price.low <= price.value <= price.high < math.inf:
+        raise ValueError(f"{price} is no price")
+    return price
+
+
+def _read(path: Path, key: Mapping[str, str]) -> Calibration | None:
+    try:
+        cached = Calibration.from_json(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _say(f"calibration cache {path} cannot be read ({error.strerror}): measuring again")
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        _say(f"calibration cache {path} is damaged: measuring again")
+        return None
+    return cached if cached.machine == key else None
+
+
+def _write(path: Path, calibration: Calibration) -> None:
+    partial = path.with_suffix(f".{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(calibration.to_json(), indent=1))
+        partial.replace(path)  # a reader sees the old file or the new one, never half of one
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        _say(
+            f"calibration cannot be kept in {path.parent} ({error.strerror}): it will be measured "
+            "again next time, unless XDG_CACHE_HOME names a writable folder"
+        )
+
+
+def _progress_line(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        text = f"\rpoolwise: measuring what memory costs on this machine … {100 * done // total} %"
+        print(text, end=end, file=sys.stderr, flush=True)
+    elif done == 0:
+        _say("measuring what memory costs on this machine, once, about 8 seconds …")
+
+
+def _say(sentence: str) -> None:
+    print(f"poolwise: {sentence}", file=sys.stderr, flush=True)
+
+
+def _cpu_model() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.lower().startswith(("model name", "hardware", "cpu part")):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _core_digest() -> str:
+    """Of the compiled core: the prices of the pools are those of this very build."""
+    spec = find_spec("poolwise._core")
+    assert spec is not None
+    assert spec.origin is not None
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:12]
