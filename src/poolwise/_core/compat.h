@@ -22,4 +22,64 @@
 #define PW_MOD_INTERPRETERS_SLOT
 #endif
 
+#if PY_VERSION_HEX < 0x030d0000
+#define Py_BEGIN_CRITICAL_SECTION(op) {
+#define Py_END_CRITICAL_SECTION() }
+#define PW_IS_FINALIZING() _Py_IsFinalizing()
+#else
+#define PW_IS_FINALIZING() Py_IsFinalizing()
+#endif
+
+/* The value of an exact int below 2^30, without a call; -1 for all else. */
+static inline Py_ssize_t
+pw_small_int(PyObject *number)
+{
+#if PY_VERSION_HEX < 0x030c0000
+    if (PyLong_CheckExact(number) && Py_SIZE(number) == 1) {
+        return (Py_ssize_t)((PyLongObject *)number)->ob_digit[0];
+    }
+#else
+    if (PyLong_CheckExact(number) && PyUnstable_Long_IsCompact((PyLongObject *)number)) {
+        return PyUnstable_Long_CompactValue((PyLongObject *)number);
+    }
+#endif
+    return -1;
+}
+
+/* Whether weak references to the object exist. From 3.12 the offset of an ordinary class is
+ * negative: its list stands before the object. */
+static inline int
+pw_has_weakrefs(PyObject *object)
+{
+    Py_ssize_t at = Py_TYPE(object)->tp_weaklistoffset;
+    return at != 0 && *(PyObject **)((char *)object + at) != NULL;
+}
+
+/* Bytes between the start of an object's block and the object. */
+static inline size_t
+pw_object_prefix_bytes(PyTypeObject *type)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    unsigned long preheader = Py_TPFLAGS_MANAGED_DICT | Py_TPFLAGS_MANAGED_WEAKREF;
+#else
+    unsigned long preheader = Py_TPFLAGS_MANAGED_DICT;
+#endif
+    return ((type->tp_flags & Py_TPFLAGS_HAVE_GC) ? 2 * sizeof(void *) : 0) +
+           ((type->tp_flags & preheader) ? 2 * sizeof(void *) : 0);
+}
+
+/* Does this thread hold the GIL (is its thread state attached)? */
+static inline int
+pw_attached(void)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return PyThreadState_GetUnchecked() != NULL;
+#elif PY_VERSION_HEX >= 0x030c0000
+    return _PyThreadState_UncheckedGet() != NULL;
+#else
+    PyThreadState *current = _PyThreadState_UncheckedGet();
+    return current != NULL && current == PyGILState_GetThisThreadState();
+#endif
+}
+
 #endif

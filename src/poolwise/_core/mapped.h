@@ -1,0 +1,20 @@
+/* mapped.h: memory straight from the kernel, touched at once.
+ *
+ * The sampler must not cure its patient: one large block malloc'ed and freed moves glibc's
+ * thresholds and makes a slow program fast. So nothing of the sampler is ever malloc'ed, and its
+ * page faults all happen at start, where they can be told apart from the program's. */
+#ifndef PW_MAPPED_H
+#define PW_MAPPED_H
+
+#include <stddef.h>
+#include <sys/mman.h>
+
+static inline void *
+pw_map_populated(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+#endif

@@ -1,0 +1,208 @@
+/* recording.h: the append-only log of a recording, written as it happens.
+ *
+ * A file is a magic line, then chunks: { kind, bytes, crc32 of the payload, 0 } + payload.
+ * Each kind of record has a buffer of its own, and all are written together in one order
+ * (texts, nodes, births, deaths, constructions), so that in every prefix of the file a record
+ * refers only to records before it. A killed process loses what is still in the buffers; a cut
+ * chunk fails its checksum and everything before it stands.
+ *
+ * write(2) from a populated buffer makes no page faults in the program that is measured. */
+#ifndef PW_RECORDING_H
+#define PW_RECORDING_H
+
+#include "mapped.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PW_RECORDING_MAGIC "poolwise recording 1\n"
+
+typedef enum {
+    PW_CHUNK_TEXTS = 'T',
+    PW_CHUNK_NODES = 'N',
+    PW_CHUNK_BIRTHS = 'B',
+    PW_CHUNK_DEATHS = 'D',
+    PW_CHUNK_CONSTRUCTIONS = 'C',
+    PW_CHUNK_SUMMARY = 'S',
+} pw_chunk_kind;
+
+typedef struct {
+    uint32_t kind, bytes, crc, reserved;
+} pw_chunk_header;
+
+typedef struct {
+    uint64_t birth_ns, thread_volume, volume, bytes;
+    double weight;
+    uint32_t stack, thread, nonresident_pages, domain, collections, reserved;
+} pw_birth;
+
+typedef struct {
+    uint64_t birth; /* index of the birth record in the whole log */
+    uint64_t death_ns, thread_volume, volume, bytes;
+    uint32_t stack, thread, type, touched_pages, collections, kind;
+} pw_death;
+
+typedef struct {
+    uint64_t birth, arguments; /* hash of the arguments: equal for equal constants */
+    uint32_t type, duration_ns;
+} pw_construction;
+
+/* A stack is a node; its parent is the caller. Nodes are numbered from 1 in order of appearance. */
+typedef struct {
+    uint32_t parent, code, instruction_bytes;
+} pw_node;
+
+enum { PW_TEXT_CODE = 1, PW_TEXT_TYPE = 2 };
+
+#define PW_LOG_BUFFER_BYTES (64u << 10)
+
+typedef struct {
+    pw_chunk_kind kind;
+    uint32_t used;
+    uint8_t *bytes;
+} pw_log_buffer;
+
+enum { PW_LOG_TEXTS, PW_LOG_NODES, PW_LOG_BIRTHS, PW_LOG_DEATHS, PW_LOG_CONSTRUCTIONS, PW_LOGS };
+
+typedef struct {
+    int fd;
+    int error; /* errno of the write that failed; the log is closed then */
+    uint64_t written_bytes;
+    pw_log_buffer buffers[PW_LOGS];
+} pw_log;
+
+static inline uint32_t
+pw_crc32(uint32_t crc, const uint8_t *bytes, size_t count)
+{
+    static uint32_t table[256];
+    if (table[1] == 0) {
+        for (uint32_t i = 0; i < 256; i++) {
+            uint32_t c = i;
+            for (int k = 0; k < 8; k++) {
+                c = (c & 1) ? 0xedb88320u ^ (c >> 1) : c >> 1;
+            }
+            table[i] = c;
+        }
+    }
+    crc = ~crc;
+    for (size_t i = 0; i < count; i++) {
+        crc = table[(crc ^ bytes[i]) & 0xff] ^ (crc >> 8);
+    }
+    return ~crc;
+}
+
+static inline void
+pw_log_write(pw_log *log, const void *bytes, size_t count)
+{
+    const uint8_t *next = bytes;
+    while (count > 0 && log->error == 0) {
+        ssize_t written = write(log->fd, next, count);
+        if (written < 0) {
+            if (errno != EINTR) {
+                log->error = errno;
+            }
+            continue;
+        }
+        log->written_bytes += (uint64_t)written;
+        next += written;
+        count -= (size_t)written;
+    }
+}
+
+static inline void
+pw_log_chunk(pw_log *log, pw_chunk_kind kind, const void *bytes, uint32_t count)
+{
+    pw_chunk_header header = {kind, count, pw_crc32(0, bytes, count), 0};
+    pw_log_write(log, &header, sizeof(header));
+    pw_log_write(log, bytes, count);
+}
+
+static inline int
+pw_log_open(pw_log *log, int fd)
+{
+    static const pw_chunk_kind kinds[PW_LOGS] = {PW_CHUNK_TEXTS, PW_CHUNK_NODES, PW_CHUNK_BIRTHS,
+                                                 PW_CHUNK_DEATHS, PW_CHUNK_CONSTRUCTIONS};
+    if (log->buffers[0].bytes == NULL) {
+        uint8_t *memory = pw_map_populated((size_t)PW_LOGS * PW_LOG_BUFFER_BYTES);
+        if (memory == NULL) {
+            return -1;
+        }
+        for (int i = 0; i < PW_LOGS; i++) {
+            log->buffers[i].bytes = memory + (size_t)i * PW_LOG_BUFFER_BYTES;
+        }
+    }
+    for (int i = 0; i < PW_LOGS; i++) {
+        log->buffers[i].kind = kinds[i];
+        log->buffers[i].used = 0;
+    }
+    log->fd = fd;
+    log->error = 0;
+    log->written_bytes = 0;
+    pw_log_write(log, PW_RECORDING_MAGIC, sizeof(PW_RECORDING_MAGIC) - 1);
+    return 0;
+}
+
+static inline void
+pw_log_flush(pw_log *log)
+{
+    for (int i = 0; i < PW_LOGS; i++) {
+        if (log->buffers[i].used > 0) {
+            pw_log_chunk(log, log->buffers[i].kind, log->buffers[i].bytes, log->buffers[i].used);
+            log->buffers[i].used = 0;
+        }
+    }
+}
+
+/* Room for `bytes` more in one buffer; bytes must not exceed PW_LOG_BUFFER_BYTES. */
+static inline void *
+pw_log_reserve(pw_log *log, int buffer, uint32_t bytes)
+{
+    if (log->buffers[buffer].used + bytes > PW_LOG_BUFFER_BYTES) {
+        pw_log_flush(log);
+    }
+    void *place = log->buffers[buffer].bytes + log->buffers[buffer].used;
+    log->buffers[buffer].used += bytes;
+    return place;
+}
+
+typedef struct {
+    const void *bytes;
+    uint32_t count;
+} pw_piece;
+
+/* One text record { kind, bytes } + pieces; a record larger than the buffer is a chunk itself. */
+static inline void
+pw_log_text(pw_log *log, uint32_t kind, const pw_piece *pieces, int piece_count)
+{
+    uint32_t total = 0;
+    for (int i = 0; i < piece_count; i++) {
+        total += pieces[i].count;
+    }
+    uint32_t head[2] = {kind, total};
+    if (sizeof(head) + total <= PW_LOG_BUFFER_BYTES) {
+        uint8_t *place = pw_log_reserve(log, PW_LOG_TEXTS, (uint32_t)sizeof(head) + total);
+        memcpy(place, head, sizeof(head));
+        place += sizeof(head);
+        for (int i = 0; i < piece_count; i++) {
+            memcpy(place, pieces[i].bytes, pieces[i].count);
+            place += pieces[i].count;
+        }
+        return;
+    }
+    pw_log_flush(log);
+    uint32_t crc = pw_crc32(0, (const uint8_t *)head, sizeof(head));
+    for (int i = 0; i < piece_count; i++) {
+        crc = pw_crc32(crc, pieces[i].bytes, pieces[i].count);
+    }
+    pw_chunk_header header = {PW_CHUNK_TEXTS, (uint32_t)sizeof(head) + total, crc, 0};
+    pw_log_write(log, &header, sizeof(header));
+    pw_log_write(log, head, sizeof(head));
+    for (int i = 0; i < piece_count; i++) {
+        pw_log_write(log, pieces[i].bytes, pieces[i].count);
+    }
+}
+
+#endif

@@ -1,0 +1,113 @@
+"""Start the sampler inside the program that is measured. Imports next to nothing."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from poolwise import _core
+from poolwise.errors import PoolwiseError
+
+if TYPE_CHECKING:
+    from types import CodeType, ModuleType
+
+DEFAULT_MEAN_BYTES = 65536
+DEFAULT_PER_SECOND = 1500.0
+LOG_NAME = "samples.log"
+
+
+class UnknownInterpreter(PoolwiseError, RuntimeError):
+    """The stack read from the interpreter's memory is not the stack that Python reports."""
+
+
+def check_stack_reader() -> None:
+    """Compare the raw reading of this thread's stack with ``sys._getframe``.
+
+    Raises:
+        UnknownInterpreter: they differ, so this interpreter's layout is not the one known.
+    """
+    raw = _core.sampler_stack()
+    reported: list[tuple[CodeType, int]] = []
+    frame = sys._getframe()
+    while frame is not None and len(reported) < len(raw):
+        reported.append((frame.f_code, frame.f_lasti))
+        frame = frame.f_back  # type: ignore[assignment]
+    # The innermost frame has moved on between the two looks: only its code can agree.
+    same = len(raw) == len(reported) > 0 and raw[0][0] is reported[0][0]
+    if not same or any(
+        a[0] is not b[0] or a[1] != b[1] for a, b in zip(raw[1:], reported[1:], strict=True)
+    ):
+        raise UnknownInterpreter(
+            f"cannot sample: this Python ({sys.version.split()[0]}) keeps its stack in a way "
+            "poolwise does not know; use a release build of CPython 3.11, 3.12 or 3.13"
+        )
+
+
+def start(options: dict[str, Any]) -> None:
+    """Sample this process into ``options["dir"]`` until it ends.
+
+    Options: ``dir`` (an existing directory), ``mean_bytes`` (between samples), ``per_second`` (the
+    ceiling), ``exact`` (every allocation).
+    """
+    import atexit
+    import gc
+    import os
+
+    check_stack_reader()
+    path = os.path.join(options["dir"], LOG_NAME)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    _hook_numpy_when_imported()
+    _core.sampler_start(
+        fd,
+        float(options.get("mean_bytes", DEFAULT_MEAN_BYTES)),
+        float(options.get("per_second", DEFAULT_PER_SECOND)),
+        bool(options.get("exact", False)),
+    )
+    gc.callbacks.append(_core.sampler_collection)
+    _core.sampler_hook_constructions(_metaclasses())
+    atexit.register(stop)
+    # exec replaces the program without running atexit handlers.
+    sys.addaudithook(_flush_before_exec)
+
+
+def stop() -> None:
+    """End the recording; what is alive now stays known as alive."""
+    import gc
+
+    if _core.sampler_collection in gc.callbacks:
+        gc.callbacks.remove(_core.sampler_collection)
+    _core.sampler_stop()
+
+
+def _flush_before_exec(event: str, _args: tuple[Any, ...]) -> None:
+    if event == "os.exec":
+        _core.sampler_flush()
+
+
+def _metaclasses() -> list[type]:
+    found: list[type] = []
+    todo: list[type] = list(type.__subclasses__(type))
+    while todo:
+        metaclass = todo.pop()
+        found.append(metaclass)
+        todo += type.__subclasses__(metaclass)
+    return found
+
+
+def _hook_numpy_when_imported() -> None:
+    from importlib.machinery import ExtensionFileLoader
+
+    names = ("numpy._core._multiarray_umath", "numpy.core._multiarray_umath")
+    for name in names:
+        if name in sys.modules:
+            _core.sampler_hook_numpy(sys.modules[name].__file__)
+            return
+    plain = ExtensionFileLoader.exec_module
+
+    def exec_module(self: ExtensionFileLoader, module: ModuleType) -> None:
+        plain(self, module)
+        if module.__name__ in names and module.__file__:
+            ExtensionFileLoader.exec_module = plain  # type: ignore[method-assign]
+            _core.sampler_hook_numpy(module.__file__)
+
+    ExtensionFileLoader.exec_module = exec_module  # type: ignore[method-assign]
