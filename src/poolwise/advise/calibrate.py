@@ -42,7 +42,7 @@ Progress = Callable[[int, int], None]
 # Parts of `_calibration_child`, and the share of the time that each one needs.
 _PARTS = {"fault": 3.0, "huge": 1.5, "threads": 1.5, "memory": 2.0, "python": 1.0}
 _PROCESSES = 3  # fresh processes a part: two of them never agree exactly, and that is the spread
-_SECONDS = 8.0  # for all of them; the start of the last one may go past it
+SECONDS = 8.0  # for all of them; the start of the last one may go past it
 _START_SECONDS = 0.1  # of one child, before it measures anything
 _FLOOR = 1e-10  # no price is below: a difference of two noisy times can be
 
@@ -226,13 +226,15 @@ class Calibration:
         return cls(machine=dict(data["machine"]), curves=curves, prices=prices)
 
 
-def load(*, refresh: bool = False, progress: Progress | None = None) -> Calibration:
-    """The prices of this machine: from the cache, or measured now in about 8 seconds.
+def load(
+    *, refresh: bool = False, seconds: float = SECONDS, progress: Progress | None = None
+) -> Calibration:
+    """The prices of this machine: from the cache, or measured now in about `seconds`.
 
-    `refresh` measures in any case. `progress(done, total)` is called while measuring; by default
-    a line on standard error is kept up to date. A cache that cannot be read or written is said in
-    one sentence on standard error, and does no harm. Raises CalibrationError where the C library
-    or the allocator in use cannot be measured.
+    `refresh` measures in any case; less time gives wider ranges. `progress(done, total)` is called
+    while measuring; by default a line on standard error is kept up to date. A cache that cannot be
+    read or written is said in one sentence on standard error, and does no harm. Raises
+    CalibrationError where the C library or the allocator in use cannot be measured.
     """
     key = machine()
     path = cache_path(key)
@@ -240,7 +242,7 @@ def load(*, refresh: bool = False, progress: Progress | None = None) -> Calibrat
         cached = _read(path, key)
         if cached is not None:
             return cached
-    calibration = measure(key, progress or _progress_line)
+    calibration = measure(key, seconds, progress or _progress_line)
     _write(path, calibration)
     return calibration
 
@@ -256,6 +258,15 @@ def machine() -> dict[str, str]:
         "python": sys.version,
         "build": "optimised" if optimised_build() else "not optimised",
         "poolwise": f"{__version__} {_core_digest()}",
+    }
+
+
+def child_environment() -> dict[str, str]:
+    """The environment of a measured child: nothing that changes how memory is allocated."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _CHILD_PYTHON or not name.startswith(_NOT_FOR_CHILDREN)
     }
 
 
@@ -281,12 +292,12 @@ def cache_path(key: Mapping[str, str]) -> Path:
     return root / "poolwise" / f"calibration-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
 
 
-def measure(key: Mapping[str, str], progress: Progress) -> Calibration:
+def measure(key: Mapping[str, str], seconds: float, progress: Progress) -> Calibration:
     """Measure all prices now, whatever the cache holds. Raises CalibrationError."""
     parts = [part for part in _PARTS if part != "huge" or key["huge_pages"] != "never"]
     # Round robin: the processes of one part lie apart, so that a bad second hits one of each.
     plan = parts * _PROCESSES
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + seconds
     samples: dict[str, dict[str, list[list[float]]]] = {}
     for done, part in enumerate(plan):
         progress(done, len(plan))
@@ -328,13 +339,10 @@ def _run_child(part: str, seconds: float) -> dict[str, dict[str, list[float]]]:
     spec = find_spec("poolwise.advise._calibration_child")
     assert spec is not None
     assert spec.origin is not None
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name in _CHILD_PYTHON or not name.startswith(_NOT_FOR_CHILDREN)
-    }
     command = [sys.executable, "-P", spec.origin, part, f"{seconds:.3f}"]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        command, env=child_environment(), capture_output=True, text=True, check=False
+    )
     if ended.returncode != 0:
         lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
         raise CalibrationError(f"calibration of {part!r} failed: {lines[-1]}")
@@ -394,7 +402,7 @@ def _progress_line(done: int, total: int) -> None:
         text = f"\rpoolwise: measuring what memory costs on this machine … {100 * done // total} %"
         print(text, end=end, file=sys.stderr, flush=True)
     elif done == 0:
-        _say("measuring what memory costs on this machine, once, about 8 seconds …")
+        _say("measuring what memory costs on this machine, once …")
 
 
 def _say(sentence: str) -> None:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from poolwise.advise import calibrate
 from poolwise.advise.calibrate import Calibration, Price
+from poolwise.errors import UsageError
 
 _SIZES = (32 << 10, 512 << 10, 8 << 20, 64 << 20)
 
@@ -31,10 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const="-",
         help="write the prices as JSON instead of a table, to FILE or to standard output",
     )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=calibrate.SECONDS,
+        help="about how long to measure (default %(default)g); less gives wider ranges",
+    )
 
 
 def run(ns: argparse.Namespace) -> int:
-    calibration = calibrate.load(refresh=True)
+    calibration = calibrate.load(refresh=True, seconds=ns.seconds)
     if ns.json is None:
         show(calibration)
         return 0
@@ -45,12 +51,9 @@ def run(ns: argparse.Namespace) -> int:
     try:
         Path(ns.json).write_text(text + "\n")
     except OSError as error:
-        print(
-            f"poolwise calibrate: cannot write {ns.json} ({error.strerror}); "
-            "name another file with --json",
-            file=sys.stderr,
-        )
-        return 2
+        raise UsageError(
+            f"cannot write {ns.json} ({error.strerror}): name another file with --json"
+        ) from None
     return 0
 
 
