@@ -1,8 +1,722 @@
-/* buffer.c */
+/* buffer.c: BufferPool and Buffer. Blocks live in blocks.h; this file knows what a view is.
+ *
+ * A block is out as long as its Buffer has it: until release(), else until the last reference and
+ * the last view (a view holds a reference) are gone. Neither type is known to the collector: a
+ * Buffer refers to its pool alone, a pool to an exact str alone, so no cycle can pass through. */
 #include "module.h"
 
-int
-pw_add_buffer(PyObject *Py_UNUSED(module))
+#include <structmember.h>
+#include <string.h>
+
+#include "blocks.h"
+#include "upcall.h"
+
+enum { SPARE_BUFFERS_MAX = 64, COOL_BATCH_BYTES = 16 << 20 };
+
+typedef enum { CLEAR_NEVER, CLEAR_ACQUIRE, CLEAR_RELEASE } ClearPolicy;
+
+typedef struct BufferObject BufferObject;
+
+/* Guard of the fields without one: the GIL, or the pool's critical section. */
+typedef struct {
+    PyObject_HEAD size_t size_limit; /* max_size; 0 when closed */
+    BufferObject *spare;             /* dead Buffers, linked by `next` */
+    uint64_t hits, misses;
+    int64_t out, high_water;
+    bool clears_at_acquire; /* constant */
+    bool careful_release;   /* a release has more to do: clear, or closed */
+    bool closed, watched;
+    unsigned spare_count;
+    size_t class_count, max_size, max_bytes; /* constant */
+    size_t warm_bytes;                       /* out, idle and doomed: never above max_bytes */
+    uint64_t too_big, over_budget, trimmed, trims;
+    size_t fallback_bytes; /* out, beside the budget */
+    double trim_seconds;   /* constant */
+    PyObject *name;        /* constant, an exact str */
+    PyObject *weakrefs;
+    ClearPolicy clear; /* constant */
+    pw_class *classes;
+} BufferPoolObject;
+
+struct BufferObject {
+    PyObject_HEAD pw_block *block; /* NULL: released */
+    size_t size;
+    Py_ssize_t views;
+    BufferPoolObject *pool; /* owned by a live Buffer, not by a spare one */
+    BufferObject *next;
+};
+
+/* ---- blocks of a pool ---- */
+
+static void
+cool_block(BufferPoolObject *self, pw_block *block)
 {
+    self->warm_bytes -= block->capacity;
+    pw_block_cool(block);
+}
+
+/* Cools doomed blocks until `bytes` are given back; how many bytes were. */
+static size_t
+cool_doomed(BufferPoolObject *self, size_t bytes)
+{
+    size_t cooled = 0;
+    for (size_t i = self->class_count; i-- > 0 && cooled < bytes;) {
+        pw_class *cls = &self->classes[i];
+        while (cls->doomed != NULL && cooled < bytes) {
+            self->trimmed++;
+            cooled += cls->capacity;
+            cool_block(self, pw_class_pop_doomed(cls));
+        }
+    }
+    return cooled;
+}
+
+/* The kernel takes about a millisecond for a batch: let other threads run in between. The
+ * structure is whole whenever they do. */
+static size_t
+cool_all_doomed(BufferPoolObject *self)
+{
+    size_t cooled = 0, batch;
+    while ((batch = cool_doomed(self, COOL_BATCH_BYTES)) > 0) {
+        cooled += batch;
+        Py_BEGIN_ALLOW_THREADS;
+        Py_END_ALLOW_THREADS;
+    }
+    return cooled;
+}
+
+/* Makes room for `bytes` more in the budget at the cost of other classes, largest first. */
+static bool
+make_room(BufferPoolObject *self, size_t bytes)
+{
+    if (bytes > self->max_bytes) {
+        return false;
+    }
+    size_t goal = self->max_bytes - bytes;
+    for (size_t i = self->class_count; i-- > 0 && self->warm_bytes > goal;) {
+        pw_class *cls = &self->classes[i];
+        size_t excess = (self->warm_bytes - goal + cls->capacity - 1) / cls->capacity;
+        pw_class_doom(cls, excess > cls->doomed_count ? excess - cls->doomed_count : 0);
+        while (cls->doomed != NULL && self->warm_bytes > goal) {
+            self->trimmed++;
+            cool_block(self, pw_class_pop_doomed(cls));
+        }
+    }
+    return self->warm_bytes <= goal;
+}
+
+/* A block for n bytes that is not idle: doomed, cold, carved, or the fallback. */
+static pw_block *
+find_block(BufferPoolObject *self, size_t n)
+{
+    if (n <= self->max_size) {
+        pw_class *cls = &self->classes[pw_class_index(n == 0 ? 0 : n - 1)];
+        pw_block *block = cls->idle != NULL ? pw_class_pop_owner(cls) : pw_class_pop_doomed(cls);
+        if (block != NULL) {
+            self->hits++;
+            return block;
+        }
+        cls->idle_low = 0;
+        if (make_room(self, cls->capacity)) {
+            block = pw_class_warm_one(cls, self->max_bytes);
+            if (block == NULL) { /* the kernel has no more: give it all that is idle, once */
+                make_room(self, self->max_bytes);
+                block = pw_class_warm_one(cls, self->max_bytes);
+            }
+            if (block == NULL) {
+                return NULL;
+            }
+            self->warm_bytes += block->capacity;
+            self->misses++;
+            return block;
+        }
+    }
+    pw_block *block = pw_fallback_new(n);
+    if (block != NULL) {
+        self->misses++;
+        *(n <= self->max_size ? &self->over_budget : &self->too_big) += 1;
+        self->fallback_bytes += block->capacity;
+    }
+    return block;
+}
+
+static void
+return_block_carefully(BufferPoolObject *self, pw_block *block, size_t used)
+{
+    self->out--;
+    if (block->cls == NULL) {
+        self->fallback_bytes -= block->capacity;
+        pw_fallback_free(block);
+        return;
+    }
+    if (self->closed) {
+        cool_block(self, block);
+        return;
+    }
+    memset(block->start, 0, used);
+    pw_class_push_owner(block->cls, block);
+}
+
+static inline void
+return_block(BufferPoolObject *self, pw_block *block, size_t used)
+{
+    pw_class *cls = block->cls;
+    if (PW_UNLIKELY(cls == NULL || self->careful_release)) {
+        return_block_carefully(self, block, used);
+        return;
+    }
+    self->out--;
+    pw_class_push_owner(cls, block);
+}
+
+/* ---- Buffer ---- */
+
+static inline PyObject *
+hand_out(BufferPoolObject *self, BufferObject *buffer, pw_block *block, size_t n)
+{
+    if (PW_UNLIKELY(block->capacity < n)) {
+        Py_FatalError("poolwise: a block is smaller than what is asked of it");
+    }
+    if (++self->out > self->high_water) {
+        self->high_water = self->out;
+    }
+    buffer->block = block;
+    buffer->size = n;
+    Py_INCREF(self);
+    return (PyObject *)buffer;
+}
+
+static BufferObject *
+new_buffer(BufferPoolObject *self)
+{
+    BufferObject *buffer = self->spare;
+    if (buffer != NULL) {
+        self->spare = buffer->next;
+        self->spare_count--;
+        Py_SET_REFCNT(buffer, 1);
+        return buffer;
+    }
+    pw_state *state = PyType_GetModuleState(Py_TYPE(self));
+    buffer = PyObject_New(BufferObject, state->buffer_type);
+    if (buffer != NULL) {
+        buffer->block = NULL;
+        buffer->views = 0;
+        buffer->pool = self;
+    }
+    return buffer;
+}
+
+static PyObject *
+acquire_carefully(BufferPoolObject *self, PyObject *size)
+{
+    if (!PyIndex_Check(size)) {
+        return pw_raise("UsageTypeError", "acquire(%R): a size is an int of bytes", size);
+    }
+    PyObject *integer = PyNumber_Index(size);
+    if (integer == NULL) {
+        return NULL;
+    }
+    Py_ssize_t n = PyLong_AsSsize_t(integer);
+    Py_DECREF(integer);
+    if (n == -1 && PyErr_Occurred()) {
+        PyErr_Clear();
+        return pw_raise("UsageError", "acquire(%R): no block has this size; give 0 to %zd bytes",
+                        size, PY_SSIZE_T_MAX);
+    }
+    if (n < 0) {
+        return pw_raise("UsageError", "acquire(%zd): a size cannot be negative; give 0 or more", n);
+    }
+    if (self->closed) {
+        return pw_raise("PoolClosed", "acquire(%zd): buffer pool %R is closed; make a new one", n,
+                        self->name);
+    }
+    if (!self->watched) {
+        self->watched = true;
+        if (pw_watch((PyObject *)self, self->trim_seconds) < 0) {
+            return NULL;
+        }
+    }
+    BufferObject *buffer = NULL;
+    pw_block *block = NULL;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    block = find_block(self, (size_t)n);
+    if (block != NULL) {
+        buffer = new_buffer(self);
+        if (buffer != NULL) {
+            hand_out(self, buffer, block, (size_t)n);
+        } else {
+            self->out++;
+            return_block_carefully(self, block, 0);
+        }
+    }
+    Py_END_CRITICAL_SECTION();
+    if (block == NULL) {
+        return pw_raise("OutOfMemory",
+                        "acquire(%zd): the system has no memory for this block; "
+                        "release buffers, or ask for less",
+                        n);
+    }
+    if (buffer == NULL) {
+        return NULL;
+    }
+    if (self->clears_at_acquire) {
+        memset(block->start, 0, (size_t)n);
+    }
+    return (PyObject *)buffer;
+}
+
+static PyObject *
+buffer_pool_acquire(BufferPoolObject *self, PyObject *size)
+{
+    PyObject *buffer = NULL;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    size_t last = (size_t)pw_small_int(size) - 1; /* not a small int, or 0: beyond every limit */
+    if (PW_LIKELY(last < self->size_limit && self->spare != NULL)) {
+        pw_class *cls = &self->classes[pw_class_index(last)];
+        if (PW_LIKELY(cls->idle != NULL)) {
+            pw_block *block = pw_class_pop_owner(cls);
+            BufferObject *spare = self->spare;
+            self->spare = spare->next;
+            self->spare_count--;
+            self->hits++;
+            Py_SET_REFCNT(spare, 1);
+            buffer = hand_out(self, spare, block, last + 1);
+            if (PW_UNLIKELY(self->clears_at_acquire)) {
+                memset(block->start, 0, last + 1);
+            }
+        }
+    }
+    Py_END_CRITICAL_SECTION();
+    return PW_LIKELY(buffer != NULL) ? buffer : acquire_carefully(self, size);
+}
+
+static PyObject *
+views_alive(BufferObject *self)
+{
+    return pw_raise("ViewsAlive",
+                    "release(): %zd view%s of this buffer still in use; drop them "
+                    "first, or leave it to the last one",
+                    self->views, self->views == 1 ? " is" : "s are");
+}
+
+static PyObject *
+released(void)
+{
+    return pw_raise("BufferReleased", "this buffer has been released: acquire another");
+}
+
+static PyObject *
+buffer_release(BufferObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (PW_UNLIKELY(self->views > 0)) {
+        return views_alive(self);
+    }
+    pw_block *block = self->block;
+    if (PW_LIKELY(block != NULL)) {
+        self->block = NULL;
+        Py_BEGIN_CRITICAL_SECTION(self->pool);
+        return_block(self->pool, block, self->size);
+        Py_END_CRITICAL_SECTION();
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+buffer_enter(BufferObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return self->block == NULL ? released() : Py_NewRef(self);
+}
+
+static PyObject *
+buffer_exit(BufferObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    bool failing = nargs > 0 && args[0] != Py_None;
+    if (failing && self->views > 0) {
+        Py_RETURN_NONE; /* the error under way matters more; the block goes with the last view */
+    }
+    return buffer_release(self, NULL);
+}
+
+static void
+buffer_dealloc(BufferObject *self)
+{
+    BufferPoolObject *pool = self->pool;
+    pw_block *block = self->block;
+    Py_BEGIN_CRITICAL_SECTION(pool);
+    if (block != NULL) {
+        self->block = NULL;
+        return_block(pool, block, self->size);
+    }
+    if (PW_LIKELY(pool->spare_count < SPARE_BUFFERS_MAX)) {
+        self->next = pool->spare;
+        pool->spare = self;
+        pool->spare_count++;
+        self = NULL;
+    }
+    Py_END_CRITICAL_SECTION();
+    if (self != NULL) {
+        PyTypeObject *type = Py_TYPE(self);
+        PyObject_Free(self);
+        Py_DECREF(type);
+    }
+    Py_DECREF(pool);
+}
+
+static int
+buffer_getbuffer(BufferObject *self, Py_buffer *view, int flags)
+{
+    if (self->block == NULL) {
+        released();
+        view->obj = NULL;
+        return -1;
+    }
+    if (PyBuffer_FillInfo(view, (PyObject *)self, self->block->start, (Py_ssize_t)self->size, 0,
+                          flags) < 0) {
+        return -1;
+    }
+    self->views++;
+    return 0;
+}
+
+static void
+buffer_releasebuffer(BufferObject *self, Py_buffer *Py_UNUSED(view))
+{
+    self->views--;
+}
+
+static Py_ssize_t
+buffer_length(BufferObject *self)
+{
+    if (self->block == NULL) {
+        released();
+        return -1;
+    }
+    return (Py_ssize_t)self->size;
+}
+
+static PyObject *
+buffer_released(BufferObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->block == NULL);
+}
+
+static PyObject *
+buffer_repr(BufferObject *self)
+{
+    if (self->block == NULL) {
+        return PyUnicode_FromString("<poolwise.Buffer, released>");
+    }
+    return PyUnicode_FromFormat("<poolwise.Buffer, %zu bytes of %R>", self->size, self->pool->name);
+}
+
+/* ---- life of a BufferPool ---- */
+
+static int
+bytes_argument(PyObject *value, const char *name, size_t *bytes)
+{
+    if (!PyIndex_Check(value)) {
+        pw_raise("UsageTypeError", "%s=%R is not an int: give a number of bytes", name, value);
+        return -1;
+    }
+    PyObject *integer = PyNumber_Index(value);
+    if (integer == NULL) {
+        return -1;
+    }
+    Py_ssize_t number = PyLong_AsSsize_t(integer);
+    Py_DECREF(integer);
+    if (number <= 0 || (size_t)number > (size_t)1 << PW_SIZE_MAX_LOG2) {
+        PyErr_Clear();
+        pw_raise("UsageError", "%s=%R is out of range: give 1 to 2**%d bytes", name, value,
+                 PW_SIZE_MAX_LOG2);
+        return -1;
+    }
+    *bytes = (size_t)number;
+    return 0;
+}
+
+static int
+clear_argument(PyObject *value, ClearPolicy *clear)
+{
+    static const char *const names[] = {"never", "acquire", "release"};
+    for (int i = 0; value != NULL && i < 3; i++) {
+        if (PyUnicode_Check(value) && PyUnicode_CompareWithASCIIString(value, names[i]) == 0) {
+            *clear = (ClearPolicy)i;
+            return 0;
+        }
+    }
+    if (value == NULL) {
+        return 0;
+    }
+    pw_raise("UsageError", "clear=%R is no policy: give 'never', 'acquire' or 'release'", value);
+    return -1;
+}
+
+static PyObject *
+buffer_pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"max_size", "max_bytes", "clear", "name", "trim_seconds", NULL};
+    PyObject *max_size = NULL, *max_bytes = NULL, *clear_name = NULL, *name = NULL;
+    PyObject *trim_seconds = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOOO:BufferPool", names, &max_size,
+                                     &max_bytes, &clear_name, &name, &trim_seconds)) {
+        return NULL;
+    }
+    if (max_size == NULL || max_bytes == NULL) {
+        return pw_raise("UsageTypeError",
+                        "BufferPool() has no bound: give max_size=, the largest buffer, and "
+                        "max_bytes=, that of all together");
+    }
+    size_t size_limit, bytes_limit;
+    ClearPolicy clear = CLEAR_NEVER;
+    double seconds = PW_TRIM_SECONDS;
+    if (bytes_argument(max_size, "max_size", &size_limit) < 0 ||
+        bytes_argument(max_bytes, "max_bytes", &bytes_limit) < 0 ||
+        clear_argument(clear_name, &clear) < 0 ||
+        (trim_seconds != NULL && pw_seconds_argument(trim_seconds, "trim_seconds", &seconds) < 0)) {
+        return NULL;
+    }
+    size_t class_count = pw_class_index(size_limit - 1) + 1;
+    size_t block_bytes = pw_class_capacity(class_count - 1);
+    if (bytes_limit < block_bytes) {
+        return pw_raise("UsageError",
+                        "max_bytes=%zu cannot hold one block of max_size=%zu: raise max_bytes to "
+                        "%zu or more",
+                        bytes_limit, size_limit, block_bytes);
+    }
+    PyObject *pool_name = pw_name_argument(name, "buffers");
+    if (pool_name == NULL) {
+        return NULL;
+    }
+    BufferPoolObject *self = (BufferPoolObject *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        Py_DECREF(pool_name);
+        return NULL;
+    }
+    self->name = pool_name;
+    self->classes = calloc(class_count, sizeof(pw_class));
+    if (self->classes == NULL) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    self->class_count = class_count;
+    for (size_t i = 0; i < class_count; i++) {
+        self->classes[i].capacity = pw_class_capacity(i);
+    }
+    self->size_limit = self->max_size = size_limit;
+    self->max_bytes = bytes_limit;
+    self->clear = clear;
+    self->clears_at_acquire = clear == CLEAR_ACQUIRE;
+    self->careful_release = clear == CLEAR_RELEASE;
+    self->trim_seconds = seconds;
+    self->watched = seconds == 0.0;
+    return (PyObject *)self;
+}
+
+static void
+doom_all(BufferPoolObject *self)
+{
+    for (size_t i = 0; i < self->class_count; i++) {
+        pw_class_doom(&self->classes[i], self->classes[i].idle_count);
+    }
+}
+
+/* Policy `demand`, for each class on its own: see pool_trim() in pool.c. */
+static PyObject *
+buffer_pool_trim(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
+{
+    for (size_t i = 0; i < self->class_count; i++) {
+        pw_class *cls = &self->classes[i];
+        pw_class_doom(cls, (cls->idle_low + 1) / 2);
+        cls->idle_low = cls->idle_count;
+    }
+    self->trims++;
+    return PyLong_FromSize_t(cool_all_doomed(self));
+}
+
+static PyObject *
+buffer_pool_clear(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
+{
+    doom_all(self);
+    return PyLong_FromSize_t(cool_all_doomed(self));
+}
+
+static PyObject *
+buffer_pool_close(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
+{
+    self->closed = true;
+    self->careful_release = true;
+    self->size_limit = 0;
+    doom_all(self);
+    cool_all_doomed(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+buffer_pool_enter(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(self);
+}
+
+static PyObject *
+buffer_pool_exit(BufferPoolObject *self, PyObject *const *Py_UNUSED(args),
+                 Py_ssize_t Py_UNUSED(nargs))
+{
+    return buffer_pool_close(self, NULL);
+}
+
+static PyObject *
+buffer_pool_stats(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
+{
+    size_t idle = 0, idle_bytes = 0;
+    for (size_t i = 0; i < self->class_count; i++) {
+        pw_class *cls = &self->classes[i];
+        idle += cls->idle_count + cls->doomed_count;
+        idle_bytes += (cls->idle_count + cls->doomed_count) * cls->capacity;
+    }
+    unsigned long long gets = self->hits + self->misses;
+    PyObject *values = Py_BuildValue(
+        "{s:O,s:K,s:K,s:K,s:K,s:K,s:K,s:L,s:L,s:n,s:n,s:n,s:n,s:n,s:K,s:K}", "name", self->name,
+        "gets", gets, "hits", (unsigned long long)self->hits, "misses",
+        (unsigned long long)self->misses, "fallbacks",
+        (unsigned long long)(self->too_big + self->over_budget), "fallbacks_too_big",
+        (unsigned long long)self->too_big, "fallbacks_over_budget",
+        (unsigned long long)self->over_budget, "out", (long long)self->out, "high_water",
+        (long long)self->high_water, "idle", (Py_ssize_t)idle, "idle_bytes", (Py_ssize_t)idle_bytes,
+        "out_bytes", (Py_ssize_t)(self->warm_bytes - idle_bytes), "fallback_bytes",
+        (Py_ssize_t)self->fallback_bytes, "max_bytes", (Py_ssize_t)self->max_bytes, "trims",
+        (unsigned long long)self->trims, "trimmed", (unsigned long long)self->trimmed);
+    return pw_report("BufferPoolStats", values);
+}
+
+static void
+buffer_pool_dealloc(BufferPoolObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    if (self->weakrefs != NULL) {
+        PyObject_ClearWeakRefs((PyObject *)self);
+    }
+    if (self->classes != NULL) {
+        doom_all(self); /* no Buffer lives, so nothing is out, and every slab is unmapped */
+        cool_doomed(self, SIZE_MAX);
+        free(self->classes);
+    }
+    while (self->spare != NULL) {
+        BufferObject *buffer = self->spare;
+        PyTypeObject *buffer_type = Py_TYPE(buffer);
+        self->spare = buffer->next;
+        PyObject_Free(buffer);
+        Py_DECREF(buffer_type);
+    }
+    Py_XDECREF(self->name);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *
+buffer_pool_repr(BufferPoolObject *self)
+{
+    return PyUnicode_FromFormat("<poolwise.BufferPool %R, %zu of %zu bytes>", self->name,
+                                self->warm_bytes, self->max_bytes);
+}
+
+static PyMethodDef buffer_pool_methods[] = {
+    {"acquire", (PyCFunction)buffer_pool_acquire, METH_O,
+     "acquire(n, /)\n--\n\nA writable Buffer of exactly n bytes, contents undefined unless the\n"
+     "pool clears. Larger than max_size or over max_bytes: a block outside the pool, counted as\n"
+     "a fallback. Raises UsageError (a ValueError) for a negative or huge n, PoolClosed\n"
+     "(a ValueError), OutOfMemory (a MemoryError).\n\n"
+     ">>> with buffers.acquire(4096) as buffer:\n...     file.readinto(buffer)"},
+    {"trim", (PyCFunction)buffer_pool_trim, METH_NOARGS,
+     "trim()\n--\n\nGive half of what was idle all the time since the last trim back to the\n"
+     "kernel; how many bytes that was. The timer calls it every trim_seconds."},
+    {"clear", (PyCFunction)buffer_pool_clear, METH_NOARGS,
+     "clear()\n--\n\nGive every idle block back to the kernel; how many bytes that was."},
+    {"close", (PyCFunction)buffer_pool_close, METH_NOARGS,
+     "close()\n--\n\nGive every idle block back, and every block that is out when it returns.\n"
+     "Buffers that are out stay valid; acquire raises PoolClosed."},
+    {"stats", (PyCFunction)buffer_pool_stats, METH_NOARGS,
+     "stats()\n--\n\nEvery counter and level, as a BufferPoolStats."},
+    {"__enter__", (PyCFunction)buffer_pool_enter, METH_NOARGS, "The pool."},
+    {"__exit__", (PyCFunction)(void (*)(void))buffer_pool_exit, METH_FASTCALL, "Closes the pool."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef buffer_pool_members[] = {
+    {"name", T_OBJECT, offsetof(BufferPoolObject, name), READONLY, "The pool's name."},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(BufferPoolObject, weakrefs), READONLY, NULL},
+    {NULL},
+};
+
+static PyType_Slot buffer_pool_slots[] = {
+    {Py_tp_doc,
+     "BufferPool(*, max_size, max_bytes, clear='never', name=None, trim_seconds=60.0)\n--\n\n"
+     "Blocks of memory for buffers, reused when the last reference and the last view are gone.\n\n"
+     "max_size: int, bytes of the largest buffer that is pooled. max_bytes: int, bytes of all\n"
+     "blocks together, idle and out. clear: 'never', or zero the bytes at 'acquire' or 'release'.\n"
+     "name: str, for reports. trim_seconds: float, period of the timer trim, None for none.\n"
+     "Raises UsageError (a ValueError) and UsageTypeError (a TypeError).\n\n"
+     ">>> buffers = poolwise.BufferPool(max_size=1 << 20, max_bytes=64 << 20)\n"
+     ">>> buffer = buffers.acquire(1000)\n>>> len(buffer)\n1000"},
+    {Py_tp_new, buffer_pool_new},
+    {Py_tp_dealloc, buffer_pool_dealloc},
+    {Py_tp_repr, buffer_pool_repr},
+    {Py_tp_methods, buffer_pool_methods},
+    {Py_tp_members, buffer_pool_members},
+    {0, NULL},
+};
+
+static PyType_Spec buffer_pool_spec = {
+    .name = "poolwise.BufferPool",
+    .basicsize = sizeof(BufferPoolObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = buffer_pool_slots,
+};
+
+static PyMethodDef buffer_methods[] = {
+    {"release", (PyCFunction)buffer_release, METH_NOARGS,
+     "release()\n--\n\nGive the block back now; the buffer cannot be used any more. A second call\n"
+     "does nothing. Raises ViewsAlive (a BufferError) while views live: then nothing changes."},
+    {"__enter__", (PyCFunction)buffer_enter, METH_NOARGS, "The buffer."},
+    {"__exit__", (PyCFunction)(void (*)(void))buffer_exit, METH_FASTCALL, "Releases the buffer."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef buffer_getset[] = {
+    {"released", (getter)buffer_released, NULL, "Whether the block has gone back.", NULL},
+    {NULL},
+};
+
+static PyType_Slot buffer_slots[] = {
+    {Py_tp_doc, "A writable piece of memory from a BufferPool: see BufferPool.acquire()."},
+    {Py_tp_dealloc, buffer_dealloc},
+    {Py_tp_repr, buffer_repr},
+    {Py_tp_methods, buffer_methods},
+    {Py_tp_getset, buffer_getset},
+    {Py_sq_length, buffer_length},
+    {Py_bf_getbuffer, buffer_getbuffer},
+    {Py_bf_releasebuffer, buffer_releasebuffer},
+    {0, NULL},
+};
+
+static PyType_Spec buffer_spec = {
+    .name = "poolwise.Buffer",
+    .basicsize = sizeof(BufferObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = buffer_slots,
+};
+
+int
+pw_add_buffer(PyObject *module)
+{
+    pw_state *state = pw_state_of(module);
+    state->buffer_pool_type =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &buffer_pool_spec, NULL);
+    if (state->buffer_pool_type == NULL || PyModule_AddType(module, state->buffer_pool_type) < 0) {
+        return -1;
+    }
+    state->buffer_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &buffer_spec, NULL);
+    if (state->buffer_type == NULL || PyModule_AddType(module, state->buffer_type) < 0) {
+        return -1;
+    }
     return 0;
 }

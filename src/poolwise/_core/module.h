@@ -4,6 +4,9 @@
 
 #include "compat.h"
 
+/* The period of the timer trim unless told otherwise; poolwise.pools.trimmer holds the reason. */
+#define PW_TRIM_SECONDS 60.0
+
 typedef struct {
     PyTypeObject *pool_type;
     PyTypeObject *lease_type;

@@ -1,0 +1,292 @@
+/* blocks.h: blocks of memory carved from large mappings of our own.
+ *
+ * One mapping a block would exhaust vm.max_map_count (65,530), so the blocks of one class come
+ * from slabs. A slab is one mapping: its table of blocks, then the blocks.
+ *
+ *   slab  [ table, lazily touched | block | block | ... | not yet carved ]
+ *   block  out      somebody has it                        \  warm: counts against the budget
+ *          idle     in its class's list, newest first      |
+ *          doomed   in its class's list, to be cooled      /
+ *          cold     in its slab's list, its pages given back (MADV_DONTNEED: MADV_FREE would
+ *                   leave RSS as it is)
+ * Invariant: slab->warm = carved - cold. A slab without a warm block is unmapped.
+ * A slab is in its class's open list while it has a cold or an uncarved block.
+ * Blocks below a page share pages: these go back with the slab alone.
+ *
+ * Guard of every field: the owner of the pool (the GIL, or its critical section). */
+#ifndef PW_BLOCKS_H
+#define PW_BLOCKS_H
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "checked.h"
+#include "sizeclass.h"
+
+typedef struct pw_block pw_block;
+typedef struct pw_class pw_class;
+typedef struct pw_slab pw_slab;
+
+struct pw_block {
+    char *start;
+    size_t capacity; /* bytes */
+    pw_block *next;  /* in whichever list the block is */
+    pw_class *cls;   /* NULL: a fallback block, which belongs to no class */
+    pw_slab *slab;   /* NULL: likewise */
+};
+
+struct pw_class {
+    pw_block *idle;
+    size_t idle_count;
+    size_t idle_low; /* fewest that were idle since the last trim */
+    size_t capacity; /* bytes of each block */
+    size_t warm_count;
+    pw_block *doomed;
+    size_t doomed_count;
+    pw_slab *open;
+};
+
+struct pw_slab {
+    size_t map_bytes;
+    char *first; /* start of block 0 */
+    size_t room; /* blocks */
+    size_t carved;
+    size_t warm;
+    pw_block *cold;
+    pw_class *cls;
+    pw_slab *prev, *next; /* in cls->open */
+    bool open;
+    pw_block table[];
+};
+
+enum { PW_SMALL_SLAB_BYTES = 256 << 10, PW_SLAB_BYTES = 1 << 20, PW_SLAB_MAX_BYTES = 64 << 20 };
+
+static inline size_t
+pw_round_up(size_t bytes, size_t granule)
+{
+    return (bytes + granule - 1) & ~(granule - 1);
+}
+
+/* How many blocks of this class one slab holds: no more than the budget allows. */
+static inline size_t
+pw_slab_room(size_t capacity, size_t budget_bytes)
+{
+    size_t bytes = capacity < PW_PAGE_BYTES  ? PW_SMALL_SLAB_BYTES
+                   : capacity <= (64u << 10) ? PW_SLAB_BYTES
+                                             : capacity * 16;
+    if (bytes > PW_SLAB_MAX_BYTES) {
+        bytes = PW_SLAB_MAX_BYTES;
+    }
+    if (bytes > budget_bytes) {
+        bytes = budget_bytes;
+    }
+    return bytes < capacity ? 1 : bytes / capacity;
+}
+
+static inline void *
+pw_map(size_t bytes)
+{
+    void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+static inline void
+pw_slab_link(pw_slab *slab)
+{
+    slab->prev = NULL;
+    slab->next = slab->cls->open;
+    if (slab->next != NULL) {
+        slab->next->prev = slab;
+    }
+    slab->cls->open = slab;
+    slab->open = true;
+}
+
+static inline void
+pw_slab_unlink(pw_slab *slab)
+{
+    if (slab->prev != NULL) {
+        slab->prev->next = slab->next;
+    } else {
+        slab->cls->open = slab->next;
+    }
+    if (slab->next != NULL) {
+        slab->next->prev = slab->prev;
+    }
+    slab->open = false;
+}
+
+static inline pw_slab *
+pw_slab_new(pw_class *cls, size_t room)
+{
+    size_t table_bytes = pw_round_up(sizeof(pw_slab) + room * sizeof(pw_block), PW_PAGE_BYTES);
+    size_t blocks_bytes, map_bytes;
+    if (!pw_mul_size(room, pw_round_up(cls->capacity, PW_LINE_BYTES), &blocks_bytes) ||
+        !pw_add_size(table_bytes, blocks_bytes, &map_bytes)) {
+        return NULL;
+    }
+    pw_slab *slab = pw_map(map_bytes);
+    if (slab == NULL) {
+        return NULL;
+    }
+    slab->map_bytes = map_bytes; /* a fresh mapping is all zero */
+    slab->first = (char *)slab + table_bytes;
+    slab->room = room;
+    slab->cls = cls;
+    pw_slab_link(slab);
+    return slab;
+}
+
+/* Makes one more block of the class warm: a cold one, else a newly carved one. NULL: no memory. */
+static inline pw_block *
+pw_class_warm_one(pw_class *cls, size_t budget_bytes)
+{
+    pw_slab *slab = cls->open;
+    if (slab == NULL) {
+        slab = pw_slab_new(cls, pw_slab_room(cls->capacity, budget_bytes));
+        if (slab == NULL) {
+            slab = pw_slab_new(cls, 1); /* address space is short */
+        }
+        if (slab == NULL) {
+            return NULL;
+        }
+    }
+    pw_block *block = slab->cold;
+    if (block != NULL) {
+        slab->cold = block->next;
+    } else {
+        block = &slab->table[slab->carved];
+        block->start = slab->first + slab->carved * cls->capacity;
+        block->capacity = cls->capacity;
+        block->cls = cls;
+        block->slab = slab;
+        slab->carved++;
+    }
+    slab->warm++;
+    cls->warm_count++;
+    if (slab->cold == NULL && slab->carved == slab->room) {
+        pw_slab_unlink(slab);
+    }
+    return block;
+}
+
+/* Gives the memory of a warm block that is in no list back to the kernel. */
+static inline void
+pw_block_cool(pw_block *block)
+{
+    pw_slab *slab = block->slab;
+    slab->cls->warm_count--;
+    slab->warm--;
+    if (slab->warm == 0) {
+        if (slab->open) {
+            pw_slab_unlink(slab);
+        }
+        munmap(slab, slab->map_bytes);
+        return;
+    }
+    block->next = slab->cold;
+    slab->cold = block;
+    if (!slab->open) {
+        pw_slab_link(slab);
+    }
+    if (block->capacity >= PW_PAGE_BYTES) {
+        madvise(block->start, block->capacity, MADV_DONTNEED);
+    }
+}
+
+static inline void
+pw_class_push_owner(pw_class *cls, pw_block *block)
+{
+    block->next = cls->idle;
+    cls->idle = block;
+    cls->idle_count++;
+}
+
+/* The caller has seen that cls->idle is not NULL. */
+static inline pw_block *
+pw_class_pop_owner(pw_class *cls)
+{
+    pw_block *block = cls->idle;
+    cls->idle = block->next;
+    size_t idle_count = --cls->idle_count;
+    if (idle_count < cls->idle_low) {
+        cls->idle_low = idle_count;
+    }
+    return block;
+}
+
+/* Moves the `count` blocks that have been idle longest to the doomed list. */
+static inline void
+pw_class_doom(pw_class *cls, size_t count)
+{
+    if (count > cls->idle_count) {
+        count = cls->idle_count;
+    }
+    if (count == 0) {
+        return;
+    }
+    pw_block **end = &cls->idle;
+    for (size_t keep = cls->idle_count - count; keep > 0; keep--) {
+        end = &(*end)->next;
+    }
+    pw_block *last = *end;
+    while (last->next != NULL) {
+        last = last->next;
+    }
+    last->next = cls->doomed;
+    cls->doomed = *end;
+    *end = NULL;
+    cls->idle_count -= count;
+    cls->doomed_count += count;
+    if (cls->idle_count < cls->idle_low) {
+        cls->idle_low = cls->idle_count;
+    }
+}
+
+static inline pw_block *
+pw_class_pop_doomed(pw_class *cls)
+{
+    pw_block *block = cls->doomed;
+    if (block != NULL) {
+        cls->doomed = block->next;
+        cls->doomed_count--;
+    }
+    return block;
+}
+
+/* A block of `bytes` that belongs to no class; NULL: no memory. Aligned as the others are. */
+static inline pw_block *
+pw_fallback_new(size_t bytes)
+{
+    size_t granule = bytes < PW_PAGE_BYTES ? PW_LINE_BYTES : PW_PAGE_BYTES;
+    size_t padded;
+    if (!pw_add_size(bytes, granule, &padded)) {
+        return NULL;
+    }
+    size_t capacity = pw_round_up(bytes == 0 ? 1 : bytes, granule);
+    pw_block *block = calloc(1, sizeof(pw_block));
+    if (block == NULL) {
+        return NULL;
+    }
+    block->capacity = capacity;
+    block->start = capacity < PW_PAGE_BYTES ? aligned_alloc(granule, capacity) : pw_map(capacity);
+    if (block->start == NULL) {
+        free(block);
+        return NULL;
+    }
+    return block;
+}
+
+static inline void
+pw_fallback_free(pw_block *block)
+{
+    if (block->capacity < PW_PAGE_BYTES) {
+        free(block->start);
+    } else {
+        munmap(block->start, block->capacity);
+    }
+    free(block);
+}
+
+#endif
