@@ -65,6 +65,9 @@ def test_small_warm_things_are_cheap(measured: Calibration) -> None:
         measured.allocate(MIB),
         measured.obj_allocate(64),
         measured.construct_overhead,
+        measured.pool_pair,
+        measured.pool_lease,
+        measured.buffer_pair,
         measured.gc_object(),
         measured.gc_object(full=True),
     ):
@@ -200,7 +203,14 @@ def test_command_prints_a_table(cache: Path) -> None:
     command = [sys.executable, "-m", "poolwise", "calibrate", "--seconds", "0"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = ended.stdout.splitlines()
-    for title in ("fresh page", "huge advised", "zero", "copy", "full collection, an object"):
+    for title in (
+        "fresh page",
+        "huge pages",
+        "zero",
+        "copy",
+        "Pool get, put",
+        "full collection, an object",
+    ):
         assert any(line.strip().startswith(title) for line in lines)
     assert lines[-1] == "next: poolwise advise my_program.py"
     assert "\x1b" not in ended.stdout

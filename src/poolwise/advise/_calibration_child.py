@@ -295,6 +295,47 @@ def python_sweep() -> Sweep:
     return sweep
 
 
+# ---- pools ---------------------------------------------------------------------------------
+
+
+def pools_sweep() -> Sweep:
+    """What the pools themselves cost a program that calls them in the natural loop."""
+    from poolwise import BufferPool, Pool
+
+    count = 2000
+    plain: Pool[Slotted] = Pool(Slotted)
+    resetting: Pool[Slotted] = Pool(Slotted, reset=lambda thing: None)
+    buffers = BufferPool(max_size=64 * KIB, max_bytes=1 * MIB)
+
+    def loop() -> None:
+        for _ in repeat(None, count):
+            pass
+
+    def pair(pool: Pool[Slotted]) -> None:
+        for _ in repeat(None, count):
+            thing = pool.get()
+            pool.put(thing)
+
+    def lease() -> None:
+        for _ in repeat(None, count):
+            with plain.lease():
+                pass
+
+    def buffer() -> None:
+        for _ in repeat(None, count):
+            block = buffers.acquire(64 * KIB)
+            del block
+
+    def sweep(add: Add) -> None:
+        add("pool_pair", None, difference(partial(pair, plain), loop) / count)
+        reset = difference(partial(pair, resetting), partial(pair, plain))
+        add("pool_reset", None, reset / count)
+        add("pool_lease", None, difference(lease, loop) / count)
+        add("buffer_pair", None, difference(buffer, loop) / count)
+
+    return sweep
+
+
 # ---- the parts -----------------------------------------------------------------------------
 
 
@@ -314,6 +355,7 @@ def measure(part: str, seconds: float) -> dict[str, dict[str, list[float]]]:
             "threads": lambda: fault_sweep(libc, "threads", THREAD_BLOCKS),
             "memory": lambda: memory_sweep(libc),
             "python": python_sweep,
+            "pools": pools_sweep,
         }[part]()
         sweep(lambda name, size, value: None)  # the first one warms up
         while True:

@@ -40,11 +40,16 @@ Regime = Literal["mmap", "trim"]
 Progress = Callable[[int, int], None]
 
 # Parts of `_calibration_child`, and the share of the time that each one needs.
-_PARTS = {"fault": 3.0, "huge": 1.5, "threads": 1.5, "memory": 2.0, "python": 1.0}
+_PARTS = {"fault": 3.0, "huge": 1.5, "threads": 1.5, "memory": 2.0, "python": 1.0, "pools": 0.5}
 _PROCESSES = 3  # fresh processes a part: two of them never agree exactly, and that is the spread
 SECONDS = 8.0  # for all of them; the start of the last one may go past it
 _START_SECONDS = 0.1  # of one child, before it measures anything
 _FLOOR = 1e-10  # no price is below: a difference of two noisy times can be
+
+_EVERYWHERE = (
+    *("zero", "copy", "allocate", "object", "construct", "gc_young", "gc_full"),
+    *("pool_pair", "pool_reset", "pool_lease", "buffer_pair"),
+)
 
 # What changes malloc or the interpreter's allocators in a child, and so must not reach it.
 _CHILD_PYTHON = ("PYTHONPATH", "PYTHONHOME")
@@ -192,6 +197,26 @@ class Calibration:
         """Calling a class with slots and no `__init__`, and dropping the object."""
         return self.prices["construct"]
 
+    @property
+    def pool_pair(self) -> Price:
+        """`get` and `put` of a Pool without `reset`, as a program calls them."""
+        return self.prices["pool_pair"]
+
+    @property
+    def pool_reset(self) -> Price:
+        """What a `reset` that does nothing, but is a Python function, adds to `pool_pair`."""
+        return self.prices["pool_reset"]
+
+    @property
+    def pool_lease(self) -> Price:
+        """`with pool.lease()`, without `reset`."""
+        return self.prices["pool_lease"]
+
+    @property
+    def buffer_pair(self) -> Price:
+        """`acquire` of a BufferPool, and dropping the buffer."""
+        return self.prices["buffer_pair"]
+
     def gc_object(self, *, full: bool = False) -> Price:
         """One tracked object passed over by a young collection, or by a full one."""
         return self.prices["gc_full" if full else "gc_young"]
@@ -332,7 +357,7 @@ def measure(key: Mapping[str, str], seconds: float, progress: Progress) -> Calib
 def _expected(parts: Iterable[str]) -> list[str]:
     paged = [f"{part}_{way}" for part in parts if part in ("fault", "huge", "threads")
              for way in ("mmap", "trim")]  # fmt: skip
-    return [*paged, "zero", "copy", "allocate", "object", "construct", "gc_young", "gc_full"]
+    return [*paged, *_EVERYWHERE]
 
 
 def _run_child(part: str, seconds: float) -> dict[str, dict[str, list[float]]]:

@@ -73,7 +73,7 @@ def show(calibration: Calibration) -> None:
     sized: list[tuple[str, Callable[[int], Price]]] = [
         ("fresh page", calibration.fault),
         ("  threads run", lambda size: calibration.fault(size, threads=True)),
-        ("  huge advised", lambda size: calibration.fault(size, huge=True)),
+        ("  huge pages", lambda size: calibration.fault(size, huge=True)),
         ("zero", calibration.zero),
         ("copy", calibration.copy),
         ("malloc, free", calibration.allocate),
@@ -88,6 +88,10 @@ def show(calibration: Calibration) -> None:
     for title, price in [
         ("a bytearray without its block", calibration.prices["object"]),
         ("an object of a slotted class", calibration.construct_overhead),
+        ("Pool get, put", calibration.pool_pair),
+        ("  a reset in Python adds", calibration.pool_reset),
+        ("  with lease()", calibration.pool_lease),
+        ("BufferPool acquire, drop", calibration.buffer_pair),
         ("young collection, an object", calibration.gc_object()),
         ("full collection, an object", calibration.gc_object(full=True)),
     ]:
@@ -120,4 +124,10 @@ def price_text(price: Price) -> str:
 
 
 def _three_digits(number: float) -> str:
-    return f"{number:#.3g}" if 1 <= number < 100 else f"{number:.3g}"
+    return (
+        f"{number:#.3g}"
+        if 1 <= number < 99.95
+        else f"{number:.0f}"
+        if number > 1
+        else f"{number:.3g}"
+    )
