@@ -33,7 +33,7 @@ enum { DEATH_FREE, DEATH_THINNED, DEATH_LOST, DEATH_ALIVE };
 typedef struct {
     uint64_t start_ns, now_ns, user_ns, system_ns, minor_faults, major_faults, peak_rss_bytes;
     uint64_t samples, constructions, thinned, lost, truncated_stacks, unknown_stacks;
-    uint64_t overhead_ns, hook_removals, forks, volume;
+    uint64_t overhead_ns, own_faults, hook_removals, forks, volume;
     uint64_t collections[3], collection_ns[3], collected[3];
     double rate;
     uint64_t heap_bytes, heap_free_bytes, heap_mapped_bytes; /* glibc, at stop */
@@ -191,7 +191,7 @@ current_stack(void)
 
 /* The type's number, from 1; 0 if unknown. */
 static uint32_t
-type_id(uintptr_t type, const char *name)
+type_id(uintptr_t type, const char *name, unsigned long flags)
 {
     pw_type_slot *slot = pw_type_slot_of(types, type);
     if (slot->type == 0) {
@@ -200,8 +200,9 @@ type_id(uintptr_t type, const char *name)
         }
         slot->type = type;
         slot->id = ++types->count;
-        pw_piece piece = {name, (uint32_t)strlen(name)};
-        pw_log_text(&recording, PW_TEXT_TYPE, &piece, 1);
+        uint32_t low_flags = (uint32_t)flags;
+        pw_piece pieces[2] = {{&low_flags, sizeof(low_flags)}, {name, (uint32_t)strlen(name)}};
+        pw_log_text(&recording, PW_TEXT_TYPE, pieces, 2);
     }
     return slot->id;
 }
@@ -215,6 +216,7 @@ block_type(const pw_sample *sample)
     }
     for (size_t i = 0; i < sizeof(type_words) / sizeof(type_words[0]); i++) {
         char name[PW_TYPE_NAME_BYTES];
+        unsigned long flags;
         if ((type_words[i] + 1) * sizeof(uintptr_t) > sample->bytes) {
             break;
         }
@@ -226,8 +228,8 @@ block_type(const pw_sample *sample)
         if (slot->type != 0) {
             return slot->id;
         }
-        if (pw_read_type(word, name)) {
-            return type_id(word, name);
+        if (pw_read_type(word, name, &flags)) {
+            return type_id(word, name, flags);
         }
     }
     return 0;
@@ -265,17 +267,11 @@ flush(uint64_t now_ns)
 
 /* ---- births and deaths (all with the lock) ------------------------------------------------ */
 
-static uint64_t
-thread_volume(void)
-{
-    return (uint64_t)(pw_self.drawn - pw_self.left);
-}
-
 static void
 publish_volume(void)
 {
-    totals.volume += thread_volume() - (uint64_t)pw_self.published;
-    pw_self.published = (int64_t)thread_volume();
+    totals.volume += pw_self.volume - pw_self.published;
+    pw_self.published = pw_self.volume;
 }
 
 static void
@@ -296,7 +292,7 @@ record_death(pw_sample *sample, uint64_t now_ns, int kind)
     pw_death *death = pw_log_reserve(&recording, PW_LOG_DEATHS, sizeof(*death));
     *death = (pw_death){.birth = sample->id,
                         .death_ns = now_ns,
-                        .thread_volume = thread_volume(),
+                        .thread_volume = pw_self.volume,
                         .volume = totals.volume,
                         .bytes = sample->bytes,
                         .stack = stack,
@@ -342,7 +338,7 @@ record_birth(void *block, size_t bytes, int domain, double weight, uint64_t now_
     }
     pw_birth *birth = pw_log_reserve(&recording, PW_LOG_BIRTHS, sizeof(*birth));
     *birth = (pw_birth){.birth_ns = now_ns,
-                        .thread_volume = thread_volume(),
+                        .thread_volume = pw_self.volume,
                         .volume = totals.volume,
                         .bytes = bytes,
                         .weight = weight,
@@ -381,11 +377,8 @@ adapt_rates(uint64_t now_ns)
 static void
 draw_gap(void)
 {
-    double gap = exact ? 0 : pw_rng_exponential(&pw_self.random, rate);
-    int64_t volume = (int64_t)thread_volume();
     pw_self.rate = rate;
-    pw_self.left = (int64_t)gap;
-    pw_self.drawn = volume + pw_self.left;
+    pw_self.left = exact ? 0 : (int64_t)pw_rng_exponential(&pw_self.random, rate);
 }
 
 /* A thread's first allocation seen. Its gap is drawn as if just before it. */
@@ -394,10 +387,8 @@ set_up_thread(size_t bytes)
 {
     pw_self.id = ++thread_count;
     pw_self.random = pw_rng_seed(pw_clock_ns() ^ (uint64_t)pw_self.id << 48);
-    pw_self.left = 0;
-    pw_self.drawn = pw_self.published = 0;
     draw_gap();
-    pw_self.left -= (int64_t)bytes + PW_SIZE_BIAS;
+    pw_self.left -= pw_span(bytes);
 }
 
 /* tracemalloc started before us and stopped after puts its saved allocator back, and our hook is
@@ -448,7 +439,7 @@ pw_sample_birth(void *block, size_t bytes, int domain)
     if (pw_self.left < 0) {
         publish_volume();
         if (block != NULL) {
-            double expected = ((double)bytes + PW_SIZE_BIAS) / pw_self.rate;
+            double expected = (double)pw_span(bytes) / pw_self.rate;
             record_birth(block, bytes, domain, exact ? 1 : -1 / expm1(-expected), start_ns);
             window_samples++;
         }
@@ -517,7 +508,7 @@ pw_sample_construction(PyObject *object, PyTypeObject *type, uint64_t arguments,
         adapt_rates(now_ns);
         if (pw_table_find(&table, (uintptr_t)block) == NULL) {
             uint64_t birth = totals.samples;
-            uint32_t id = type_id((uintptr_t)type, type->tp_name);
+            uint32_t id = type_id((uintptr_t)type, type->tp_name, type->tp_flags);
             record_birth(block, (size_t)type->tp_basicsize, PW_DOMAIN_CONSTRUCTION, weight,
                          start_ns);
             pw_construction *record =
@@ -654,6 +645,8 @@ sampler_start(PyObject *Py_UNUSED(module), PyObject *args)
         PyErr_SetString(PyExc_RuntimeError, "the sampler is already running");
         return NULL;
     }
+    struct rusage before, after;
+    getrusage(RUSAGE_SELF, &before);
     if (types == NULL) {
         types = pw_map_populated(sizeof(*types));
     }
@@ -682,6 +675,8 @@ sampler_start(PyObject *Py_UNUSED(module), PyObject *args)
     thread_count = collections = 0;
     window_samples = window_calls = 0;
     totals.start_ns = window_start_ns = flushed_ns = pw_clock_ns();
+    getrusage(RUSAGE_SELF, &after);
+    totals.own_faults = (uint64_t)(after.ru_minflt - before.ru_minflt);
     hook(&object_domain);
     hook(&memory_domain);
     atomic_store(&sampling, 1);

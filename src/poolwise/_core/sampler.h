@@ -7,18 +7,26 @@
 
 #include <stdint.h>
 
-/* Added to the size of every allocation before sampling: sampling by bytes alone would starve the
- * small objects that churn. p(size) = 1 - exp(-(size + PW_SIZE_BIAS) / rate). */
-#define PW_SIZE_BIAS 256
+/* How much of the gap to the next sample an allocation uses up; it is sampled with probability
+ * 1 - exp(-span / rate). Not its bytes alone: a constant keeps small objects that churn from being
+ * starved, and each whole 16 KiB counts 17 times, since blocks of several pages are few, are the
+ * ones that fault, and a missed one weighs heavily. Any span is unbiased; this one has no branch. */
+#define PW_SPAN_CONSTANT 256
+
+static inline int64_t
+pw_span(size_t bytes)
+{
+    return (int64_t)(bytes + PW_SPAN_CONSTANT + ((bytes & ~(size_t)0x3fff) << 4));
+}
 
 enum { PW_DOMAIN_OBJECT, PW_DOMAIN_MEMORY, PW_DOMAIN_NUMPY, PW_DOMAIN_CONSTRUCTION };
 
 /* Every thread's own; initial-exec storage, so it must stay small (traps: under 100 bytes). */
 typedef struct {
-    int64_t left;       /* bytes to the next sample */
+    int64_t left;       /* span to the next sample */
     int64_t calls_left; /* class calls to the next timed one */
-    int64_t drawn;      /* sum of all gaps drawn: drawn - left = bytes this thread allocated */
-    int64_t published;  /* the part of it that is in the global volume */
+    uint64_t volume;    /* bytes this thread allocated */
+    uint64_t published; /* the part of it that is in the global volume */
     uint64_t random;
     double rate; /* mean gap under which `left` was drawn; 0: not set up */
     double call_rate;
@@ -34,11 +42,12 @@ extern __thread pw_thread pw_self __attribute__((tls_model("initial-exec")));
 void pw_sample_birth(void *block, size_t bytes, int domain);
 void pw_sample_death(void *block);
 
-/* One subtract and one branch for an allocation that is not sampled. */
+/* A few additions and one branch for an allocation that is not sampled. */
 static inline void
 pw_allocated(void *block, size_t bytes, int domain)
 {
-    if (PW_UNLIKELY((pw_self.left -= (int64_t)bytes + PW_SIZE_BIAS) < 0)) {
+    pw_self.volume += bytes;
+    if (PW_UNLIKELY((pw_self.left -= pw_span(bytes)) < 0)) {
         pw_sample_birth(block, bytes, domain);
     }
 }

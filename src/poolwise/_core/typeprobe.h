@@ -45,9 +45,9 @@ pw_type_slot_of(pw_type_table *table, uintptr_t type)
     return &table->slots[i];
 }
 
-/* Is there a type object at this address? Fills `name` (cut if longer) when there is. */
+/* Is there a type object at this address? If so fills `name` (cut if longer) and `flags`. */
 static inline int
-pw_read_type(uintptr_t candidate, char *name)
+pw_read_type(uintptr_t candidate, char *name, unsigned long *flags)
 {
     PyTypeObject type, meta;
     if (candidate < 65536 || candidate % sizeof(void *) != 0 ||
@@ -63,6 +63,7 @@ pw_read_type(uintptr_t candidate, char *name)
             return 0;
         }
     }
+    *flags = type.tp_flags;
     memset(name, 0, PW_TYPE_NAME_BYTES);
     for (size_t bytes = PW_TYPE_NAME_BYTES - 1; bytes >= 8; bytes /= 2) {
         if (pw_safe_read(name, (uintptr_t)type.tp_name, bytes) == 0) {

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 DEFAULT_MEAN_BYTES = 65536
 DEFAULT_PER_SECOND = 1500.0
 LOG_NAME = "samples.log"
+END_NAME = "end.txt"  # the collector's state when the program ended: "thresholds enabled frozen"
 
 
 class UnknownInterpreter(PoolwiseError, RuntimeError):
@@ -65,18 +66,21 @@ def start(options: dict[str, Any]) -> None:
     )
     gc.callbacks.append(_core.sampler_collection)
     _core.sampler_hook_constructions(_metaclasses())
-    atexit.register(stop)
+    atexit.register(stop, os.path.join(options["dir"], END_NAME))
     # exec replaces the program without running atexit handlers.
     sys.addaudithook(_flush_before_exec)
 
 
-def stop() -> None:
+def stop(end_path: str | None = None) -> None:
     """End the recording; what is alive now stays known as alive."""
     import gc
 
     if _core.sampler_collection in gc.callbacks:
         gc.callbacks.remove(_core.sampler_collection)
     _core.sampler_stop()
+    if end_path is not None:
+        with open(end_path, "w") as file:
+            print(*gc.get_threshold(), int(gc.isenabled()), gc.get_freeze_count(), file=file)
 
 
 def _flush_before_exec(event: str, _args: tuple[Any, ...]) -> None:

@@ -1,0 +1,129 @@
+"""The advice, as a table for people and as JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import IO, Any
+
+from poolwise.advise.verdicts import DONT, RECORD_LONGER, SETTINGS, Advice, Verdict
+
+SCHEMA = 1
+PIPE_WIDTH = 110
+
+
+def to_json(advice: Advice, program: Sequence[str]) -> dict[str, Any]:
+    """The report as plain values; the schema is versioned and documented in docs/reports.md."""
+    return {
+        "schema": SCHEMA,
+        "program": list(program),
+        "cpu_seconds": advice.cpu_seconds,
+        "page_faults": advice.page_faults,
+        "verdicts": [_verdict_json(verdict) for verdict in advice.verdicts],
+        "notes": advice.notes,
+    }
+
+
+def _verdict_json(verdict: Verdict) -> dict[str, Any]:
+    site = verdict.site
+    return {
+        "verdict": verdict.verdict,
+        "site": None
+        if site is None
+        else {
+            "function": site.function,
+            "file": site.file,
+            "line": site.position.line,
+            "expression": site.expression,
+            "type": site.type,
+        },
+        "gain": {
+            "value": verdict.gain.value,
+            "low": verdict.gain.low,
+            "high": verdict.gain.high,
+            "unit": "cpu_seconds_per_cpu_second",
+        },
+        "memory_bytes": verdict.memory_bytes,
+        "capacity": verdict.capacity,
+        "reason": verdict.reason,
+        "code": verdict.code,
+    }
+
+
+def write_json(file: IO[str], advice: Advice, program: Sequence[str]) -> None:
+    """Write the report as JSON."""
+    json.dump(to_json(advice, program), file, indent=2, ensure_ascii=False)
+    file.write("\n")
+
+
+def print_table(advice: Advice, program: Sequence[str], stream: IO[str] | None = None) -> None:
+    """Print the verdicts, what to write, and what to type next."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    stream = stream or sys.stderr
+    console = Console(
+        file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=False
+    )
+    console.print(
+        f"\n[bold]poolwise[/bold]: {escape(' '.join(program))}: {advice.cpu_seconds:.2f} s of CPU, "
+        f"{advice.page_faults:,} page faults"
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("gain, 95 %", justify="right", no_wrap=True)
+    table.add_column("keep", justify="right", no_wrap=True)
+    table.add_column("where and why")
+    for verdict in advice.verdicts:
+        style = "dim" if verdict.verdict == DONT else "yellow" if _is_open(verdict) else "bold green"
+        why = Text()
+        why.append(_where(verdict), style="cyan")
+        why.append(f"\n{verdict.reason}")
+        table.add_row(
+            Text(verdict.verdict, style=style),
+            str(verdict.gain),
+            str(verdict.capacity) if verdict.capacity else "-",
+            why,
+        )
+    console.print(table)
+    for verdict in advice.verdicts:
+        if verdict.code and verdict.site is not None:
+            console.print(f"\n[bold]{verdict.verdict}[/bold] {escape(_where(verdict))}")
+            for line in verdict.code.splitlines():
+                console.print(Text("    " + line))
+    for note in advice.notes:
+        console.print(f"note: {escape(note)}")
+    console.print(f"next: {escape(next_step(advice, program))}", soft_wrap=True)
+
+
+def next_step(advice: Advice, program: Sequence[str]) -> str:
+    """What to type next."""
+    words = " ".join(program)
+    for verdict in advice.verdicts:
+        if verdict.verdict == SETTINGS:
+            remedy = verdict.code.split()[3]
+            return f"poolwise try --with {remedy} {words}"
+    if any(v.site is not None and v.code for v in advice.verdicts):
+        return f"change a copy as shown, then poolwise try {words} --against THE_COPY"
+    if any(_is_open(verdict) for verdict in advice.verdicts):
+        return "run it for longer, as the lines above say, and advise again"
+    return "nothing: reuse would not pay in this program"
+
+
+def _is_open(verdict: Verdict) -> bool:
+    return verdict.verdict == RECORD_LONGER
+
+
+def _where(verdict: Verdict) -> str:
+    site = verdict.site
+    if site is None:
+        return "the whole program"
+    expression = site.expression
+    if len(expression) > 60:
+        expression = expression[:57] + "…"
+    made = f" ({site.type})" if site.type else ""
+    return f"{site.function} {os.path.basename(site.file)}:{site.position.line}: {expression}{made}"

@@ -1,0 +1,458 @@
+"""From sites and prices to verdicts: what to do at which place, the cheapest remedy first.
+
+Every gain is a subtraction of measured costs. Two rules keep it honest: what CPython and malloc
+already reuse is `don't`, and a remedy that changes code is named only where it gains clearly more
+than the settings, which change none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from poolwise.advise import collector
+from poolwise.advise.calibrate import Calibration, Price, huge_pages
+from poolwise.advise.forms import form_of
+from poolwise.advise.gain import NOTHING, Gain, Seconds, total
+from poolwise.profile.lifetimes import weighted_quantile
+from poolwise.profile.recording import Recording, Summary
+from poolwise.profile.sites import LARGE_BYTES, PAGE_BYTES, Sample, Site
+from poolwise.program import settings
+
+DONT, SETTINGS, PREALLOCATE = "don't", "settings", "preallocate"
+BUFFER_POOL, POOL, RECORD_LONGER = "buffer pool", "pool", "record longer"
+
+WORTH = 0.01  # of the CPU time: below, no change of code is named
+WORTH_SETTINGS = 0.005  # a setting is one line
+MODEL_SHARE = 0.12  # what the prices leave out, as a share of the gain
+HUGE_BYTES = 4 << 20  # numpy asks for huge pages from this size
+DONT_SITES = 5  # how many busy sites are explained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One line of the report. `site` is None for the whole program."""
+
+    verdict: str
+    site: Site | None
+    gain: Gain
+    memory_bytes: int
+    capacity: int
+    reason: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """All verdicts, sorted by gain, and what else is worth saying."""
+
+    verdicts: list[Verdict]
+    notes: list[str]
+    cpu_seconds: float
+    page_faults: int
+
+
+@dataclass(slots=True)
+class _Case:
+    """One recording being judged."""
+
+    recording: Recording
+    summary: Summary
+    sites: Sequence[Site]
+    prices: Calibration
+    cpu_seconds: float
+    words: str
+    notes: list[str] = field(default_factory=list)
+    fault_prices: dict[tuple[int, bool], Price] = field(default_factory=dict)
+    malloc: Gain = NOTHING
+    kept_share: float = 0.0  # of the large blocks' faults, that malloc's settings leave
+
+    def fault(self, sample: Sample, kind: str) -> Price:
+        """What a page costs that this block takes from the kernel."""
+        huge = kind == "array" and sample.size >= HUGE_BYTES and huge_pages() != "never"
+        shift = max(sample.size.bit_length() - 4, 0)
+        size = sample.size >> shift << shift
+        if (size, huge) not in self.fault_prices:
+            self.fault_prices[size, huge] = self.prices.fault(size, huge=huge)
+        return self.fault_prices[size, huge]
+
+    def faults(self, site: Site, *, limit: int | None = None) -> Seconds:
+        """What the page faults of a site cost; of blocks below `limit` bytes only."""
+        cost = Seconds()
+        for sample in site.samples:
+            if sample.touched_pages and (limit is None or sample.size < limit):
+                cost.add(sample.weight, self.fault(sample, site.kind), units=sample.touched_pages)
+        return cost
+
+
+def judge(
+    recording: Recording,
+    sites: Sequence[Site],
+    prices: Calibration,
+    *,
+    cpu_seconds: float,
+    page_faults: int,
+    program: Sequence[str],
+    glibc: bool = True,
+) -> Advice:
+    """Judge a recording.
+
+    Args:
+        recording: with its summary.
+        sites: from `poolwise.profile.sites.find`.
+        prices: this machine's.
+        cpu_seconds: user and system time of the program, without the sampler's.
+        page_faults: minor faults of the program.
+        program: the words behind `python`, for the command lines that are printed.
+        glibc: whether malloc's settings can be changed at all.
+    """
+    assert recording.summary is not None
+    case = _Case(recording, recording.summary, sites, prices, cpu_seconds, " ".join(program))
+    whole = _settings(case, glibc)
+    verdicts = [whole]
+    for site in sites:
+        verdict = _pool(case, site) if site.kind == "construction" else _buffer(case, site)
+        if verdict is not None:
+            verdicts.append(verdict)
+    named = {id(verdict.site) for verdict in verdicts}
+    busy = [site for site in sites if site.kind == "memory" and id(site) not in named]
+    verdicts += [_dont_small(case, site) for site in busy[:DONT_SITES]]
+    verdicts.sort(key=lambda verdict: -verdict.gain.value)
+    _note_free_memory(case)
+    _note_limits(case, page_faults)
+    return Advice(
+        verdicts=verdicts, notes=case.notes, cpu_seconds=cpu_seconds, page_faults=page_faults
+    )
+
+
+# ---- settings --------------------------------------------------------------------------------
+
+
+def _settings(case: _Case, glibc: bool) -> Verdict:
+    malloc, held_bytes, saved_pages = _malloc_gain(case) if glibc else (NOTHING, 0, 0.0)
+    case.malloc = malloc
+    collected = collector.saved(
+        case.summary, case.sites, case.prices, settings.GC, case.recording.thresholds
+    )
+    gc = collected.gain(case.cpu_seconds, model_share=MODEL_SHARE)
+    parts = {"malloc": malloc, "gc": gc}
+    paying = {n: g for n, g in parts.items() if g.value >= WORTH_SETTINGS and g.low > 0}
+    gain = total(paying.values()) if paying else total(parts.values())
+    if not paying:
+        return Verdict(
+            verdict=DONT if gain.is_narrow else RECORD_LONGER,
+            site=None,
+            gain=gain,
+            memory_bytes=0,
+            capacity=0,
+            reason=_no_settings_reason(case, saved_pages, gain),
+            code="",
+        )
+    remedy = SETTINGS if len(paying) == 2 else f"{SETTINGS}:{next(iter(paying))}"
+    reasons = []
+    if "malloc" in paying:
+        reasons.append(
+            f"{saved_pages:,.0f} page faults are blocks that malloc hands back to the kernel and "
+            f"takes again ({malloc})"
+        )
+    if "gc" in paying:
+        reasons.append(
+            f"the garbage collector takes {sum(case.summary.collection_seconds):.2f} s to find "
+            f"{sum(case.summary.collected):,} objects ({gc})"
+        )
+    return Verdict(
+        verdict=SETTINGS if gain.is_narrow else RECORD_LONGER,
+        site=None,
+        gain=gain,
+        memory_bytes=held_bytes if "malloc" in paying else 0,
+        capacity=0,
+        reason="; ".join(reasons) if gain.is_narrow else _longer(case, gain),
+        code=f"poolwise run --with {remedy} {case.words}",
+    )
+
+
+def _malloc_gain(case: _Case) -> tuple[Gain, int, float]:
+    """Gain of malloc's settings, bytes that stay held, pages not faulted any more."""
+    limit = dict(settings.MALLOC)[settings.M_MMAP_THRESHOLD]
+    cost, zeroing = Seconds(), Seconds()
+    pages = 0.0
+    blocks = [site for site in case.sites if site.kind != "construction"]
+    for site in blocks:
+        zeroed = site.kind == "array" and "zeros" in (site.expression + (site.library or ""))
+        for sample in site.samples:
+            if not LARGE_BYTES <= sample.size < limit:
+                continue
+            if sample.touched_pages:
+                case_price = case.fault(sample, site.kind)
+                cost.add(sample.weight, case_price, units=sample.touched_pages)
+                pages += sample.weight * sample.touched_pages
+                if zeroed:  # fresh pages are zero; a block taken again has to be made so
+                    zeroing.add(sample.weight, case.prices.zero(sample.size))
+    peak = _held_bytes(blocks, limit)
+    # The heap still grows to the most that is alive at once, each page of it faulted once.
+    case.kept_share = min(1.0, peak / PAGE_BYTES / pages) if pages else 0.0
+    left = cost.scaled(1 - case.kept_share)
+    net = Seconds(
+        left.value - zeroing.value,
+        left.low - zeroing.high,
+        left.high - zeroing.low,
+        left.variance + zeroing.variance,
+    )
+    return (
+        net.gain(case.cpu_seconds, model_share=MODEL_SHARE),
+        int(peak),
+        pages * (1 - case.kept_share),
+    )
+
+
+def _no_settings_reason(case: _Case, saved_pages: float, gain: Gain) -> str:
+    if not gain.is_narrow:
+        return _longer(case, gain)
+    share = sum(case.summary.collection_seconds) / case.cpu_seconds
+    return (
+        f"malloc keeps what it has ({saved_pages:,.0f} avoidable page faults) and the garbage "
+        f"collector takes {100 * share:.1f} % of the time"
+    )
+
+
+def _longer(case: _Case, gain: Gain) -> str:
+    half = (gain.high - gain.low) / 2
+    wanted = max(0.02, 0.3 * abs(gain.value))
+    more = case.summary.seconds * ((half / wanted) ** 2 - 1)
+    return (
+        f"the gain is between {100 * gain.low:.0f} % and {100 * gain.high:.0f} %: "
+        f"record about {max(1.0, more):.0f} s more"
+    )
+
+
+# ---- one site's buffers -----------------------------------------------------------------------
+
+
+def _buffer(case: _Case, site: Site) -> Verdict | None:
+    """The verdict on a site's large blocks; None if they cost too little for a line."""
+    limit = dict(settings.MALLOC)[settings.M_MMAP_THRESHOLD]
+    first_touch = _held_bytes([site]) / PAGE_BYTES / max(site.touched_pages, 1.0)
+    faults = case.faults(site).scaled(1 - min(1.0, first_touch))
+    zeroing = _zeroing(case, site)
+    cost = Seconds(
+        faults.value + zeroing.value,
+        faults.low + zeroing.low,
+        faults.high + zeroing.high,
+        faults.variance + zeroing.variance,
+    )
+    gain = cost.gain(case.cpu_seconds, model_share=MODEL_SHARE)
+    if gain.value < WORTH:
+        return None
+    by_settings = 0.0
+    if case.malloc.value >= WORTH_SETTINGS:
+        by_settings = case.faults(site, limit=limit).value * (1 - case.kept_share)
+    beyond = gain.value - by_settings / case.cpu_seconds
+    capacity = max(1, round(site.concurrency()))
+    biggest = max(s.size for s in site.samples)
+
+    def verdict(word: str, reason: str, code: str = "") -> Verdict:
+        named = word in (PREALLOCATE, BUFFER_POOL)
+        return Verdict(
+            verdict=word,
+            site=site,
+            gain=gain if word != DONT else _less(gain, by_settings / case.cpu_seconds),
+            memory_bytes=biggest * capacity if named else 0,
+            capacity=capacity if named else 0,
+            reason=reason,
+            code=code,
+        )
+
+    if beyond < max(WORTH, 0.1 * gain.value):
+        return verdict(
+            DONT,
+            f"its page faults cost {100 * gain.value:.1f} %, and malloc's settings take them away "
+            "without a change of code",
+        )
+    if not gain.is_narrow:
+        return verdict(RECORD_LONGER, _longer(case, gain))
+    what = f"{site.count:,.0f} blocks of up to {_bytes(biggest)}, {capacity} at once"
+    if by_settings:
+        what += f"; malloc's settings alone would gain {100 * by_settings / case.cpu_seconds:.1f} %"
+    form = form_of(site.expression, array=site.kind == "array")
+    is_bytearray = site.expression.startswith("bytearray(")
+    if form is not None and capacity == 1 and site.threads == 1:
+        return verdict(PREALLOCATE, what, form.code())
+    if form is not None or is_bytearray:
+        return verdict(BUFFER_POOL, what, _buffer_pool_code(site, biggest, capacity))
+    return verdict(DONT, f"{what}; no form of this call writes into memory of yours")
+
+
+def _less(gain: Gain, taken: float) -> Gain:
+    """What is left of a gain when something cheaper has taken its part."""
+    return Gain(gain.value - taken, gain.low - taken, gain.high - taken)
+
+
+def _held_bytes(sites: Sequence[Site], limit: int | None = None) -> float:
+    """The most bytes in large blocks (below `limit`) that were alive at once."""
+    levels: list[tuple[int, float]] = []
+    for site in sites:
+        for sample in site.samples:
+            if sample.size >= LARGE_BYTES and (limit is None or sample.size < limit):
+                levels.append((sample.birth_ns, sample.weight * sample.size))
+                if sample.death_ns is not None:
+                    levels.append((sample.death_ns, -sample.weight * sample.size))
+    peak = held = 0.0
+    for _, change in sorted(levels):
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def _zeroing(case: _Case, site: Site) -> Seconds:
+    """What it costs to zero these blocks, where a reused one need not be zeroed."""
+    cost = Seconds()
+    if site.expression.startswith("bytearray("):
+        for sample in site.samples:
+            if sample.size >= LARGE_BYTES and sample.type is None:
+                cost.add(sample.weight, case.prices.zero(sample.size))
+    return cost
+
+
+def _buffer_pool_code(site: Site, biggest: int, capacity: int) -> str:
+    size = 1 << max(biggest - 1, 1).bit_length()
+    lines = f"buffers = poolwise.BufferPool(max_size={size}, max_bytes={size * (capacity + 1)})"
+    if site.expression.startswith("bytearray("):
+        return f"{lines}\nmemoryview(buffers.acquire({site.expression[10:-1]}))"
+    return f"{lines}\nbuffer = buffers.acquire({biggest})  # and write into it"
+
+
+# ---- constructions ----------------------------------------------------------------------------
+
+
+def _pool(case: _Case, site: Site) -> Verdict | None:
+    """The verdict on the objects that a class call makes; None if the calls cost too little."""
+    direct = [s for s in site.samples if s.direct and not (s.type and s.type.is_exception)]
+    pair = case.prices.pool_pair
+    cost = Seconds()
+    for sample in direct:
+        # The call's own time, less the pool's; freeing is saved, too, and a reset may be needed.
+        seconds = sample.duration_ns * 1e-9
+        cost.add(sample.weight, Price(seconds - pair.value, 0.9 * seconds - pair.high, 1.15 * seconds))
+    if not direct or cost.value / case.cpu_seconds < WORTH:
+        return None
+    gain = cost.gain(case.cpu_seconds, model_share=MODEL_SHARE)
+    weight = sum(s.weight for s in direct)
+    by_arguments: dict[int, float] = {}
+    for sample in direct:
+        key = sample.arguments or 0
+        by_arguments[key] = by_arguments.get(key, 0.0) + sample.weight
+    same = max(by_arguments.values()) / weight
+    living = sum(s.weight for s in direct if s.death_ns is None) / weight
+    name = site.type or "object"
+    each = weighted_quantile(((float(s.duration_ns), s.weight) for s in direct), 0.5) * 1e-3
+    capacity = max(1, round(site.concurrency()))
+
+    def verdict(word: str, reason: str, code: str = "", keep: int = 0) -> Verdict:
+        return Verdict(
+            verdict=word,
+            site=site,
+            gain=gain if word != DONT else Gain(0.0, min(0.0, gain.low), 0.0),
+            memory_bytes=0,
+            capacity=keep,
+            reason=reason,
+            code=code,
+        )
+
+    made = f"{weight:,.0f} × {name}, {each:,.0f} µs each"
+    if same < 0.9:
+        return verdict(
+            DONT, f"{made}, from different arguments each time: the work is theirs, not the object's"
+        )
+    if living > 0.5 or capacity > weight / 2:
+        return verdict(DONT, f"{made}, but they stay alive: there is nothing to reuse")
+    if not gain.is_narrow:
+        return verdict(RECORD_LONGER, _longer(case, gain))
+    arguments = site.expression
+    code = (
+        f"pool = poolwise.Pool(lambda: {arguments})  # once; reset=… if a used one differs\n"
+        f"with pool.lease() as it:  # in place of {arguments}"
+    )
+    return verdict(
+        POOL, f"{made}, always from the same arguments, {capacity} at once", code, capacity
+    )
+
+
+# ---- don't ------------------------------------------------------------------------------------
+
+
+def _dont_small(case: _Case, site: Site) -> Verdict:
+    size = site.size_quantile(0.5)
+    malloc = case.prices.allocate(max(size, 1))
+    pair = case.prices.pool_pair
+    count = site.count
+    gain = Seconds()
+    gain.add(1.0, Price(malloc.value - pair.value, malloc.low - pair.high, malloc.high - pair.low),
+             units=count)  # fmt: skip
+    low = gain.low / case.cpu_seconds
+    median_ns = site.lifetimes("ns", case.recording.end_ns).quantile(0.5)
+    lives = "most outlive the program" if median_ns is None else f"half live {_time(median_ns)}"
+    return Verdict(
+        verdict=DONT,
+        site=site,
+        gain=Gain(min(0.0, gain.value / case.cpu_seconds), min(0.0, low), 0.0),
+        memory_bytes=0,
+        capacity=0,
+        reason=f"{count:,.0f} blocks of about {_bytes(size)}, {lives}: making one costs "
+        f"{1e9 * malloc.value:.0f} ns, a pool's get and put {1e9 * pair.value:.0f} ns",
+        code="",
+    )
+
+
+# ---- notes ------------------------------------------------------------------------------------
+
+
+def _note_free_memory(case: _Case) -> None:
+    free = case.summary.heap_free_bytes
+    if free > 32 << 20 and free > case.summary.peak_bytes / 5:
+        case.notes.append(
+            f"{_bytes(free)} are free inside malloc at the end, not leaked: "
+            "MALLOC_TRIM_THRESHOLD_=131072 in the environment, or malloc_trim(0) after the peak, "
+            "gives them back"
+        )
+
+
+def _note_limits(case: _Case, page_faults: int) -> None:
+    summary = case.summary
+    if not summary.finished:
+        case.notes.append("the program ended without its exit handlers: the last half second and "
+                          "what was alive then are missing")  # fmt: skip
+    if summary.forks:
+        case.notes.append(
+            f"the program forked {summary.forks} times: what its children allocate is not seen"
+        )
+    if summary.hook_removals:
+        case.notes.append(
+            f"something took the sampler's hook out {summary.hook_removals} times (tracemalloc "
+            "stopped?): deaths in that time are unknown"
+        )
+    if summary.unknown_stacks:
+        case.notes.append(f"{summary.unknown_stacks:,} samples have no stack: there were too many "
+                          "different ones")  # fmt: skip
+    seen = sum(site.touched_pages for site in case.sites if site.kind != "construction")
+    start_up = summary.peak_bytes / PAGE_BYTES
+    unseen = page_faults - seen - start_up
+    if unseen > 0.2 * page_faults and unseen * case.prices.fault(1 << 20).value > 0.02 * case.cpu_seconds:
+        case.notes.append(
+            f"{unseen:,.0f} of {page_faults:,} page faults are in memory that native libraries ask "
+            f"for themselves: poolwise try --with settings {case.words} tells what they cost"
+        )
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _time(ns: float) -> str:
+    for limit, unit, size in ((1e3, "ns", 1.0), (1e6, "µs", 1e3), (1e9, "ms", 1e6)):
+        if ns < limit:
+            return f"{ns / size:.0f} {unit}"
+    return f"{ns / 1e9:.1f} s"

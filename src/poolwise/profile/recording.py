@@ -1,0 +1,323 @@
+"""Read a recording: the log of sampled births and deaths that the sampler wrote.
+
+A recording is a directory with `samples.log` (format: `_core/recording.h`). The log of a program
+that was killed, or is still running, is read up to its last whole chunk.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from poolwise.errors import RecordingError
+from poolwise.profile.child import END_NAME, LOG_NAME
+from poolwise.profile.positions import Position, position_at
+
+MAGIC = b"poolwise recording 1\n"
+NO_STACK = 0
+UNKNOWN_STACK = 2**32 - 1  # the sampler's table of stacks was full
+
+OBJECT, MEMORY, NUMPY, CONSTRUCTION = range(4)  # domains
+FREED, THINNED, LOST, ALIVE = range(4)  # how a sample ended
+
+_CHUNK = struct.Struct("=IIII")
+_BIRTH = struct.Struct("=QQQQdIIIIII")
+_DEATH = struct.Struct("=QQQQQIIIIII")
+_NODE = struct.Struct("=III")
+_CONSTRUCTION = struct.Struct("=QQII")
+_TEXT = struct.Struct("=II")
+_CODE = struct.Struct("=IIII")
+_TYPE = struct.Struct("=I")
+_SUMMARY = struct.Struct("=18Q9Qd4Q")
+_MARKER = 2**64 - 1  # the "birth" of a thinning marker
+
+
+class Birth(NamedTuple):
+    """One sampled allocation. `volume` is bytes allocated so far, by the thread and by all."""
+
+    time_ns: int
+    thread_volume: int
+    volume: int
+    size: int
+    weight: float
+    stack: int
+    thread: int
+    nonresident_pages: int
+    domain: int
+    collections: int
+    reserved: int
+
+
+class Death(NamedTuple):
+    """How it ended, or its state at the end of the recording (`kind` ALIVE)."""
+
+    birth: int
+    time_ns: int
+    thread_volume: int
+    volume: int
+    size: int
+    stack: int
+    thread: int
+    type: int
+    touched_pages: int
+    collections: int
+    kind: int
+
+
+class Construction(NamedTuple):
+    """A class call that was timed; `birth` is the object it made."""
+
+    birth: int
+    arguments: int
+    type: int
+    duration_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A code object of the program."""
+
+    file: str
+    function: str
+    first_line: int
+    table: bytes
+
+
+class Type(NamedTuple):
+    """A type, with CPython's `tp_flags`."""
+
+    name: str
+    flags: int
+
+    @property
+    def collected(self) -> bool:
+        """Whether the garbage collector keeps track of its objects."""
+        return bool(self.flags & 1 << 14)
+
+    @property
+    def is_exception(self) -> bool:
+        """Whether it is an exception class."""
+        return bool(self.flags & 1 << 30)
+
+
+class Node(NamedTuple):
+    """One frame of a stack; `caller` is the node that called it, 0 at the bottom."""
+
+    caller: int
+    code: int
+    instruction_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The program's own account, at the last flush. Times in seconds, memory in bytes."""
+
+    seconds: float
+    user_seconds: float
+    system_seconds: float
+    minor_faults: int
+    major_faults: int
+    peak_bytes: int
+    samples: int
+    constructions: int
+    thinned: int
+    lost: int
+    truncated_stacks: int
+    unknown_stacks: int
+    overhead_seconds: float
+    own_faults: int
+    hook_removals: int
+    forks: int
+    volume: int
+    collections: tuple[int, int, int]
+    collection_seconds: tuple[float, float, float]
+    collected: tuple[int, int, int]
+    rate: float
+    heap_bytes: int
+    heap_free_bytes: int
+    heap_mapped_bytes: int
+    finished: bool
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User and system time, without what the sampler itself took."""
+        return max(self.user_seconds + self.system_seconds - self.overhead_seconds, 1e-9)
+
+
+@dataclass(slots=True)
+class Recording:
+    """What was read. Births are numbered by their place in `births`."""
+
+    directory: str
+    births: list[Birth] = field(default_factory=list)
+    deaths: dict[int, Death] = field(default_factory=dict)
+    doubled: list[tuple[int, int]] = field(default_factory=list)
+    constructions: dict[int, Construction] = field(default_factory=dict)
+    codes: list[Code] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    types: list[Type] = field(default_factory=list)
+    summary: Summary | None = None
+    thresholds: tuple[int, int, int] = (700, 10, 10)  # of the collector, at the end; 0: off
+    cut_bytes: int = 0
+
+    def stack(self, node: int) -> Iterator[Node]:
+        """The frames of a stack, innermost first."""
+        while node not in (NO_STACK, UNKNOWN_STACK):
+            frame = self.nodes[node - 1]
+            yield frame
+            node = frame.caller
+
+    def code(self, node: Node) -> Code:
+        """The code of a frame."""
+        return self.codes[node.code - 1]
+
+    def position(self, node: Node) -> Position:
+        """Where in its file a frame was."""
+        code = self.code(node)
+        return position_at(code.table, code.first_line, node.instruction_bytes)
+
+    def type(self, birth: int) -> Type | None:
+        """The type of a sampled object, as far as it was found out."""
+        construction = self.constructions.get(birth)
+        death = self.deaths.get(birth)
+        number = construction.type if construction else death.type if death else 0
+        return self.types[number - 1] if number else None
+
+    def weight(self, birth: int) -> float:
+        """How many allocations this sample stands for; doubled at each thinning it survived."""
+        weight = self.births[birth].weight
+        if self.doubled:
+            end = self.deaths[birth].time_ns if birth in self.deaths else None
+            for first_unborn, time_ns in self.doubled:
+                if birth < first_unborn and (end is None or end > time_ns):
+                    weight *= 2
+        return weight
+
+    @property
+    def end_ns(self) -> int:
+        """The last moment known."""
+        last_birth = self.births[-1].time_ns if self.births else 0
+        last_death = max((d.time_ns for d in self.deaths.values()), default=0)
+        return max(last_birth, last_death)
+
+
+def read(directory: str | os.PathLike[str]) -> Recording:
+    """Read the recording in `directory`.
+
+    Raises:
+        RecordingError: there is none, it is not one of ours, or nothing in it is whole.
+    """
+    path = os.path.join(directory, LOG_NAME)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read ({error.strerror})") from None
+    if not data.startswith(MAGIC):
+        raise RecordingError(f"{path}: this is not a poolwise recording; record it again")
+    recording = Recording(os.fspath(directory))
+    at = len(MAGIC)
+    while at + _CHUNK.size <= len(data):
+        kind, size, crc, _ = _CHUNK.unpack_from(data, at)
+        payload = data[at + _CHUNK.size : at + _CHUNK.size + size]
+        if len(payload) < size or zlib.crc32(payload) != crc:
+            break
+        _add_chunk(recording, chr(kind), payload)
+        at += _CHUNK.size + size
+    recording.cut_bytes = len(data) - at
+    with suppress(OSError, ValueError):
+        with open(os.path.join(directory, END_NAME)) as file:
+            first, second, third, enabled, _frozen = map(int, file.read().split())
+        recording.thresholds = (first if enabled else 0, second, third)
+    if recording.summary is None:
+        raise RecordingError(
+            f"{path}: the program ended before anything was recorded; run it for longer"
+        )
+    return recording
+
+
+def _add_chunk(recording: Recording, kind: str, payload: bytes) -> None:
+    if kind == "B":
+        recording.births += map(Birth._make, _BIRTH.iter_unpack(payload))
+    elif kind == "D":
+        for death in map(Death._make, _DEATH.iter_unpack(payload)):
+            if death.birth == _MARKER:
+                recording.doubled.append((len(recording.births), death.time_ns))
+            else:
+                recording.deaths[death.birth] = death
+    elif kind == "N":
+        recording.nodes += map(Node._make, _NODE.iter_unpack(payload))
+    elif kind == "C":
+        for construction in map(Construction._make, _CONSTRUCTION.iter_unpack(payload)):
+            recording.constructions[construction.birth] = construction
+    elif kind == "T":
+        _add_texts(recording, payload)
+    elif kind == "S":
+        recording.summary = _summary(payload)
+
+
+def _add_texts(recording: Recording, payload: bytes) -> None:
+    at = 0
+    while at < len(payload):
+        kind, size = _TEXT.unpack_from(payload, at)
+        body = payload[at + _TEXT.size : at + _TEXT.size + size]
+        at += _TEXT.size + size
+        if kind == 1:
+            first_line, file_bytes, name_bytes, _ = _CODE.unpack_from(body)
+            name_at = _CODE.size + file_bytes
+            table_at = name_at + name_bytes
+            recording.codes.append(
+                Code(
+                    body[_CODE.size : name_at].decode("utf-8", "replace"),
+                    body[name_at:table_at].decode("utf-8", "replace"),
+                    first_line,
+                    body[table_at:],
+                )
+            )
+        else:
+            (flags,) = _TYPE.unpack_from(body)
+            name = body[_TYPE.size :].decode("utf-8", "replace")
+            recording.types.append(Type(name, flags))
+
+
+def _summary(payload: bytes) -> Summary:
+    values = _SUMMARY.unpack(payload)
+    (
+        start, now, user, system, minor, major, peak,
+        samples, constructions, thinned, lost, truncated, unknown,
+        overhead, own_faults, removals, forks, volume,
+    ) = values[:18]  # fmt: skip
+    counts, times, collected = values[18:21], values[21:24], values[24:27]
+    rate, heap, heap_free, heap_mapped, finished = values[27:]
+    return Summary(
+        seconds=(now - start) / 1e9,
+        user_seconds=user / 1e9,
+        system_seconds=system / 1e9,
+        minor_faults=minor - own_faults,
+        major_faults=major,
+        peak_bytes=peak,
+        samples=samples,
+        constructions=constructions,
+        thinned=thinned,
+        lost=lost,
+        truncated_stacks=truncated,
+        unknown_stacks=unknown,
+        overhead_seconds=overhead / 1e9,
+        own_faults=own_faults,
+        hook_removals=removals,
+        forks=forks,
+        volume=volume,
+        collections=(counts[0], counts[1], counts[2]),
+        collection_seconds=(times[0] / 1e9, times[1] / 1e9, times[2] / 1e9),
+        collected=(collected[0], collected[1], collected[2]),
+        rate=rate,
+        heap_bytes=heap,
+        heap_free_bytes=heap_free,
+        heap_mapped_bytes=heap_mapped,
+        finished=bool(finished),
+    )

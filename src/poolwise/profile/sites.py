@@ -1,0 +1,288 @@
+"""Allocation sites: the places in the user's program where memory is asked for.
+
+A site is an instruction of the program's own code (the innermost frame that is neither the
+standard library's nor an installed package's), and a kind of memory. What a library allocates
+counts for the line that called the library: that is where the user can change something.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from poolwise.profile.lifetimes import Lifetimes, weighted_quantile
+from poolwise.profile.positions import Position
+from poolwise.profile.recording import (
+    ALIVE,
+    CONSTRUCTION,
+    FREED,
+    NUMPY,
+    THINNED,
+    Node,
+    Recording,
+    Type,
+)
+
+PAGE_BYTES = 4096
+LARGE_BYTES = 4 * PAGE_BYTES  # from here on the sampler looks at pages
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sampled allocation of a site. Times are CLOCK_MONOTONIC nanoseconds.
+
+    `direct`: the site's own instruction made it, not a library that it called.
+    """
+
+    weight: float
+    size: int
+    birth_ns: int
+    death_ns: int | None
+    touched_pages: int
+    nonresident_pages: int
+    life_volume: int
+    life_collections: int
+    same_thread: bool
+    thread: int
+    stack: int
+    death_stack: int
+    direct: bool
+    type: Type | None
+    arguments: int | None = None
+    duration_ns: int = 0
+
+
+@dataclass(slots=True)
+class Site:
+    """All that was sampled at one place. `library` is the frame that really allocated, if other."""
+
+    kind: str  # "memory", "array" or "construction"
+    file: str
+    function: str
+    position: Position
+    library: str | None
+    samples: list[Sample] = field(default_factory=list)
+    types: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def expression(self) -> str:
+        """The source text of the instruction, on one line; "" if the source is not there."""
+        return source_of(self.file, self.position)
+
+    @property
+    def type(self) -> str | None:
+        """The commonest type of what is allocated."""
+        return max(self.types, key=self.types.__getitem__) if self.types else None
+
+    @property
+    def count(self) -> float:
+        """How many allocations, estimated."""
+        return sum(sample.weight for sample in self.samples)
+
+    @property
+    def bytes(self) -> float:
+        """How many bytes in all, estimated."""
+        return sum(sample.weight * sample.size for sample in self.samples)
+
+    @property
+    def touched_pages(self) -> float:
+        """Pages that these allocations took afresh from the kernel, estimated."""
+        return sum(sample.weight * sample.touched_pages for sample in self.samples)
+
+    @property
+    def same_thread_share(self) -> float:
+        """The share that is freed by the thread that made it, of all that were freed."""
+        freed = [sample for sample in self.samples if sample.death_ns is not None]
+        weight = sum(sample.weight for sample in freed)
+        return sum(s.weight for s in freed if s.same_thread) / weight if weight else 1.0
+
+    @property
+    def threads(self) -> int:
+        """How many threads allocate here."""
+        return len({sample.thread for sample in self.samples})
+
+    def size_quantile(self, part: float) -> int:
+        """The size that a share `part` of the allocations does not exceed."""
+        return int(weighted_quantile(((s.size, s.weight) for s in self.samples), part))
+
+    def lifetimes(self, clock: str, end_ns: int) -> Lifetimes:
+        """Lifetimes on a clock: "ns", "volume" (bytes allocated) or "collections"."""
+        lifetimes = Lifetimes()
+        for sample in self.samples:
+            alive = sample.death_ns is None
+            if clock == "ns":
+                life = (end_ns if sample.death_ns is None else sample.death_ns) - sample.birth_ns
+            else:
+                life = sample.life_volume if clock == "volume" else sample.life_collections
+            lifetimes.add(life, sample.weight, alive=alive)
+        return lifetimes
+
+    def levels(self) -> Iterator[tuple[int, float, float]]:
+        """(time, how many are alive, how many bytes) after each birth and death, in order."""
+        events = [(s.birth_ns, 1, s.weight, s.size) for s in self.samples]
+        events += [
+            (s.death_ns, -1, s.weight, s.size) for s in self.samples if s.death_ns is not None
+        ]
+        alive = held = 0.0
+        for time_ns, sign, weight, size in sorted(events):
+            alive += sign * weight
+            held += sign * weight * size
+            yield time_ns, alive, held
+
+    def concurrency(self, part: float = 0.99) -> float:
+        """How many are alive at once, not exceeded for a share `part` of the births."""
+        levels = [(alive, 1.0) for _, alive, _ in self.levels()]
+        return max(weighted_quantile(levels, part), 0.0)
+
+    def captured_by(self, recording: Recording) -> Node | None:
+        """The innermost frame common to most births and deaths: where these objects stay inside.
+
+        The cheap form of Dufour et al., "A Scalable Technique for Characterizing the Usage of
+        Temporaries" (2008): the common prefix of allocating and freeing stack.
+        """
+        counts: dict[Node, float] = {}
+        for sample in self.samples:
+            if sample.death_ns is None or not sample.death_stack:
+                continue
+            births = [(n.code, n.caller) for n in recording.stack(sample.stack)][::-1]
+            common: Node | None = None
+            for depth, node in enumerate(reversed(list(recording.stack(sample.death_stack)))):
+                if depth >= len(births) or births[depth][0] != node.code:
+                    break
+                common = node
+            if common is not None:
+                counts[common] = counts.get(common, 0.0) + sample.weight
+        return max(counts, key=counts.__getitem__) if counts else None
+
+
+def find(recording: Recording, program: str | None = None) -> list[Site]:
+    """All sites of a recording, the one with most allocations first.
+
+    `program`: a file or directory whose code counts as the user's own even inside an installed
+    package (for `python -m package`).
+    """
+    own = _Own(program)
+    placed: dict[int, tuple[Node, str | None] | None] = {}
+    sites: dict[tuple[int, int, str], Site] = {}
+    for number, birth in enumerate(recording.births):
+        death = recording.deaths.get(number)
+        if death is not None and death.kind == THINNED:
+            continue
+        if birth.stack not in placed:
+            placed[birth.stack] = own.frame(recording, birth.stack)
+        place = placed[birth.stack]
+        if place is None:
+            continue
+        node, library = place
+        kind = (
+            "construction"
+            if birth.domain == CONSTRUCTION
+            else "array"
+            if birth.domain == NUMPY
+            else "memory"
+        )
+        key = (node.code, node.instruction_bytes, kind)
+        site = sites.get(key)
+        if site is None:
+            code = recording.code(node)
+            site = sites[key] = Site(
+                kind, code.file, code.function, recording.position(node), library
+            )
+        weight = recording.weight(number)
+        type_ = recording.type(number)
+        if type_ is not None:
+            site.types[type_.name] = site.types.get(type_.name, 0.0) + weight
+        freed = death is not None and death.kind == FREED
+        same = death is not None and death.thread == birth.thread
+        construction = recording.constructions.get(number)
+        site.samples.append(
+            Sample(
+                weight=weight,
+                size=max(birth.size, death.size) if death else birth.size,
+                birth_ns=birth.time_ns,
+                death_ns=death.time_ns if death is not None and death.kind != ALIVE else None,
+                touched_pages=death.touched_pages if death else 0,
+                nonresident_pages=birth.nonresident_pages,
+                life_volume=(
+                    0
+                    if death is None
+                    else death.thread_volume - birth.thread_volume
+                    if same
+                    else death.volume - birth.volume
+                ),
+                life_collections=death.collections - birth.collections if death else 0,
+                same_thread=freed and same,
+                thread=birth.thread,
+                stack=birth.stack,
+                death_stack=death.stack if freed and death is not None else 0,
+                direct=library is None,
+                type=type_,
+                arguments=construction.arguments if construction else None,
+                duration_ns=construction.duration_ns if construction else 0,
+            )
+        )
+    return sorted(sites.values(), key=lambda site: -site.count)
+
+
+def source_of(file: str, position: Position) -> str:
+    """The text between a position's start and end, white space folded."""
+    line, end_line, column, end_column = position
+    if line is None:
+        return ""
+    lines = [linecache.getline(file, n) for n in range(line, (end_line or line) + 1)]
+    if not lines or not lines[0]:
+        return ""
+    raw = [text.encode() for text in lines]
+    if column is not None and end_column is not None:
+        raw[-1] = raw[-1][:end_column]
+        raw[0] = raw[0][column:]
+    return " ".join(b" ".join(raw).decode("utf-8", "replace").split())
+
+
+class _Own:
+    """Tells the user's own frames from the library's."""
+
+    def __init__(self, program: str | None) -> None:
+        self.program = os.path.realpath(program) if program else None
+        paths = sysconfig.get_paths()
+        roots = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+        roots.add(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        roots |= {os.path.realpath(root) for root in roots}
+        roots.add(os.path.join(sys.base_prefix, "lib"))
+        self.roots = tuple(sorted(root.rstrip(os.sep) + os.sep for root in roots))
+        self.known: dict[str, bool] = {}
+
+    def is_own(self, file: str) -> bool:
+        known = self.known.get(file)
+        if known is None:
+            if self.program and os.path.realpath(file).startswith(self.program):
+                known = True
+            else:
+                known = not (
+                    file.startswith(("<frozen", "<string>"))
+                    or file.startswith(self.roots)
+                    or "/site-packages/" in file
+                    or "/dist-packages/" in file
+                )
+            self.known[file] = known
+        return known
+
+    def frame(self, recording: Recording, stack: int) -> tuple[Node, str | None] | None:
+        """The frame the site is named after, and the library function that allocated, if any.
+
+        A stack with no frame of the user's (imports, an installed program) is named after its
+        innermost frame.
+        """
+        innermost: Node | None = None
+        for node in recording.stack(stack):
+            if innermost is None:
+                innermost = node
+            if self.is_own(recording.code(node).file):
+                if node is innermost:
+                    return node, None
+                return node, recording.code(innermost).function
+        return None if innermost is None else (innermost, None)
