@@ -5,9 +5,9 @@ Started by file name (`python …/child.py INSTRUCTIONS [-m] TARGET ARGS…`, se
 cost, and put the current directory in front of `sys.path`. For the same reason this file imports
 nothing but `sys` and `os`, which every interpreter has loaded already, and not poolwise either.
 
-INSTRUCTIONS is one line of JSON, written by `Instructions.encode` and read by `eval`, which costs
-no import: {"core": path of the C core, "mallopt": [[parameter, value], …], "gc": [thresholds],
-"overlay": {path: path}, "profile": object or null}.
+INSTRUCTIONS is a Python literal in ASCII, written by `Instructions.encode`, since `eval` costs no
+import: {"core": path of the C core, "mallopt": ((parameter, value), …), "gc": (thresholds),
+"overlay": {path: path}, "profile": dict or None}.
 """
 
 import os
@@ -42,7 +42,7 @@ def _hide_our_frames() -> None:
     sys.excepthook = hook
 
 
-def _apply_settings(core: str, mallopt: list[list[int]], thresholds: list[int]) -> None:
+def _apply_settings(core: str, mallopt: list[tuple[int, int]], thresholds: list[int]) -> None:
     if mallopt:
         # The module of our own is not the program's `poolwise._core`: nothing lands in sys.modules.
         import _imp
@@ -148,19 +148,19 @@ def _run(instructions: "Any", as_module: bool, target: str, args: list[str]) -> 
     elif _is_import_path(target):
         import runpy
 
-        sys.path.insert(0, target)
+        sys.path.insert(0, os.path.join(os.getcwd(), target))
         runpy._run_module_as_main("__main__", False)  # type: ignore[attr-defined]
     else:
         if first_path is not None:
             sys.path.insert(0, os.path.dirname(os.path.realpath(target)))
-        path = os.path.join(os.getcwd(), target.removeprefix("./"))
+        path = os.path.join(os.getcwd(), target)
         exec(_script_code(path, main), main.__dict__)
 
 
 def _start() -> None:
     as_module = sys.argv[2] == "-m"
     target = 3 if as_module else 2
-    instructions = eval(sys.argv[1], {"null": None, "true": True, "false": False})
+    instructions = eval(sys.argv[1], {})
     try:
         _run(instructions, as_module, sys.argv[target], sys.argv[target + 1 :])
     except BaseException:

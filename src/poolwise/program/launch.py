@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import select
@@ -127,18 +126,18 @@ class Instructions:
     profile: Mapping[str, object] | None = None
 
     def encode(self) -> str:
-        """As one line of JSON, the child's first argument."""
+        """As the child's first argument, see `child.py`."""
         overlay = {
             os.path.realpath(path): os.path.realpath(text) for path, text in self.overlay.items()
         }
         given = {
             "core": _core.__file__,
-            "mallopt": settings.MALLOC if "malloc" in self.settings else [],
-            "gc": settings.GC if "gc" in self.settings else [],
+            "mallopt": settings.MALLOC if "malloc" in self.settings else (),
+            "gc": settings.GC if "gc" in self.settings else (),
             "overlay": overlay,
             "profile": None if self.profile is None else dict(self.profile),
         }
-        return json.dumps(given, ensure_ascii=False)
+        return ascii(given)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

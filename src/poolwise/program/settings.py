@@ -5,7 +5,13 @@ What they are for, how they were chosen and what a user writes instead of using 
 """
 
 # Parameters of glibc's mallopt (malloc.h).
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -3, -4, -8
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
-MALLOC = ((M_MMAP_THRESHOLD, 32 << 20), (M_TRIM_THRESHOLD, 1 << 30), (M_TOP_PAD, 16 << 20))
+# In this order: a glibc before 2.35 refuses more than 32 MiB as threshold and keeps the first.
+MALLOC = (
+    (M_MMAP_THRESHOLD, 32 << 20),
+    (M_MMAP_THRESHOLD, 256 << 20),
+    (M_TRIM_THRESHOLD, 512 << 20),
+    (M_TOP_PAD, 64 << 20),
+)
 GC = (50_000, 20, 10)
