@@ -22,8 +22,8 @@ value is valid, and 10 suits effects that are several times the noise of a pair.
 
 from __future__ import annotations
 
+import functools
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,7 +47,7 @@ def plain(values: Sequence[float], confidence: float = 0.95) -> Interval:
     if len(values) < 2:
         return _around(values, math.inf)
     quantile = student_quantile((1 + confidence) / 2, len(values) - 1)
-    return _around(values, quantile * statistics.stdev(values) / math.sqrt(len(values)))
+    return _around(values, quantile / math.sqrt(len(values)))
 
 
 def sequence(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -61,14 +61,20 @@ def sequence(values: Sequence[float], confidence: float = 0.95) -> Interval:
     if q >= r:
         return _around(values, math.inf)
     t_square = (n - 1) * (q - 1) / (1 - q / r)
-    return _around(values, math.sqrt(t_square / n) * statistics.stdev(values))
+    return _around(values, math.sqrt(t_square / n))
 
 
-def _around(values: Sequence[float], half_width: float) -> Interval:
-    mean = statistics.fmean(values)
+def _around(values: Sequence[float], deviations: float) -> Interval:
+    """The mean and so many standard deviations of one value to both sides."""
+    mean = math.fsum(values) / len(values)
+    if deviations == math.inf:
+        return Interval(mean, -math.inf, math.inf)
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    half_width = deviations * math.sqrt(squares / (len(values) - 1))
     return Interval(mean, mean - half_width, mean + half_width)
 
 
+@functools.lru_cache
 def student_quantile(probability: float, freedom: int) -> float:
     """The quantile of Student's t for a whole number of degrees of freedom, by bisection.
 
