@@ -30,7 +30,7 @@ from typing import Any
 KIB, MIB = 1 << 10, 1 << 20
 PAGE = resource.getpagesize()
 
-BLOCKS = (32 * KIB, 64 * KIB, 128 * KIB, 512 * KIB, 2 * MIB, 8 * MIB, 64 * MIB)
+BLOCKS = (32 * KIB, 64 * KIB, 128 * KIB, 512 * KIB, 2 * MIB, 8 * MIB, 32 * MIB)
 HUGE_BLOCKS = (2 * MIB, 8 * MIB, 64 * MIB)
 THREAD_BLOCKS = (32 * KIB, 64 * KIB, 128 * KIB, 512 * KIB, 4 * MIB)
 SPANS = tuple(1 << bits for bits in range(14, 25, 2))  # below: in proportion

@@ -1,7 +1,7 @@
 """What memory costs on this machine, measured once in fresh child processes and cached.
 
 A verdict is a subtraction of these prices, never a rule of thumb. Every `Price` is in CPU seconds
-with a range: the middle of what was measured, and what repeated processes on this machine showed.
+with a range: what it is when little disturbs, and what repeated processes showed.
 
     >>> from poolwise.advise import calibrate
     >>> prices = calibrate.load()                                       # doctest: +SKIP
@@ -44,6 +44,7 @@ _PARTS = {"fault": 3.0, "huge": 1.5, "threads": 1.5, "memory": 2.0, "python": 1.
 _PROCESSES = 3  # fresh processes a part: two of them never agree exactly, and that is the spread
 SECONDS = 8.0  # for all of them; the start of the last one may go past it
 _START_SECONDS = 0.1  # of one child, before it measures anything
+_RANGE = 0.04  # repeated calibrations differ by this at least
 _FLOOR = 1e-10  # no price is below: a difference of two noisy times can be
 
 _EVERYWHERE = (
@@ -62,7 +63,7 @@ class CalibrationError(PoolwiseError, RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """CPU seconds: the middle of the measurements, and the range that repeated ones showed."""
+    """CPU seconds on a quiet machine, and the range that repeated measurements showed."""
 
     value: float
     low: float
@@ -376,13 +377,25 @@ def _run_child(part: str, seconds: float) -> dict[str, dict[str, list[float]]]:
 
 
 def _price(processes: list[list[float]]) -> Price:
-    """The middle of all samples; the range holds 80 % of them and the middle of each process."""
+    """The price when little disturbs: the lower quartile of all samples.
+
+    On a busy machine the same fault costs up to a third more CPU time, because others empty the
+    caches in between; what disturbs only ever adds, and a calibration outlives it. The range
+    holds the lower quartile of each process and the middle of all samples, on both sides and
+    never closer than _RANGE; but nothing is claimed to be much cheaper than it ever was.
+    """
     pooled = sorted(value for values in processes for value in values)
-    middles = [median(values) for values in processes]
-    tenth = len(pooled) // 10
-    low = min(*middles, pooled[tenth], math.inf)
-    high = max(*middles, pooled[-1 - tenth], 0.0)
-    return Price(*(max(_FLOOR, value) for value in (median(pooled), low, high)))
+    value = _quartile(pooled)
+    quartiles = [_quartile(sorted(values)) for values in processes]
+    spread = max(
+        _RANGE * abs(value), *(abs(other - value) for other in (median(pooled), *quartiles))
+    )
+    low = max(value - spread, (1 - _RANGE) * pooled[0])
+    return Price(*(max(_FLOOR, end) for end in (value, low, value + spread)))
+
+
+def _quartile(ascending: list[float]) -> float:
+    return ascending[(len(ascending) - 1) // 4]
 
 
 def _price_from_json(data: Mapping[str, Any]) -> Price:
