@@ -6,18 +6,17 @@
 
 #if PY_VERSION_HEX >= 0x030d0000
 #define FIRST_FRAME(tstate) ((tstate)->current_frame)
-#define CURRENT_THREAD() PyThreadState_GetUnchecked()
 #define FRAME_CODE(frame) ((frame)->f_executable)
 #else
 #define FIRST_FRAME(tstate) ((tstate)->cframe->current_frame)
-#define CURRENT_THREAD() _PyThreadState_UncheckedGet()
 #define FRAME_CODE(frame) ((PyObject *)(frame)->f_code)
 #endif
 
 int
 pw_stack_walk(pw_frame *frames, int *truncated)
 {
-    PyThreadState *tstate = CURRENT_THREAD();
+    /* This thread's own state, attached or not: its frames change by its own hand only. */
+    PyThreadState *tstate = PyGILState_GetThisThreadState();
     *truncated = 0;
     if (tstate == NULL) {
         return 0;

@@ -12,8 +12,8 @@ typedef struct {
     uint32_t instruction_bytes; /* offset of the instruction in co_code, as f_lasti */
 } pw_frame;
 
-/* Innermost first; at most PW_STACK_MAX. *truncated is set when there were more. The thread must
- * be attached (hold the GIL). */
+/* Innermost first; at most PW_STACK_MAX. *truncated is set when there were more. The thread
+ * need not hold the GIL: a native library that released it still stands in its caller's frame. */
 int pw_stack_walk(pw_frame *frames, int *truncated);
 
 #endif

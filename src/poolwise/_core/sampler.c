@@ -27,7 +27,7 @@
 #define FLUSH_NS UINT64_C(500000000)
 #define WINDOW_NS UINT64_C(50000000)
 
-enum { DEATH_FREE, DEATH_THINNED, DEATH_LOST, DEATH_ALIVE };
+enum { DEATH_FREE, DEATH_THINNED, DEATH_LOST, DEATH_ALIVE, DEATH_COLLECTED };
 
 /* The record written with every flush; the last one in the log counts. */
 typedef struct {
@@ -60,10 +60,12 @@ static pw_type_table *types;
 static pw_log recording;
 static summary totals;
 
-static double rate, least_rate, call_rate; /* mean bytes, and calls, between samples */
+static double rate, least_rate; /* mean span between samples */
+static double call_factor;
 static double ceiling_per_second;
 static int exact;
 static uint32_t thread_count, collections;
+static bool collecting; /* under the GIL: set and read by the thread that collects */
 static uint64_t window_start_ns, window_samples, window_calls, flushed_ns, collection_start_ns;
 
 static void
@@ -127,8 +129,11 @@ static uint32_t
 code_id(PyCodeObject *code)
 {
     pw_code_slot *slot = pw_code_slot_of(&stacks, code);
+    if (!slot->held && pw_attached()) {
+        Py_INCREF(code); /* so that its address keeps its meaning */
+        slot->held = 1;
+    }
     if (slot->code == NULL) {
-        Py_INCREF(code);
         slot->code = code;
         slot->id = ++stacks.code_count;
         uint8_t file_space[4096], name_space[1024];
@@ -151,7 +156,7 @@ current_stack(void)
 {
     pw_frame frames[PW_STACK_MAX];
     int truncated = 0;
-    int depth = pw_attached() ? pw_stack_walk(frames, &truncated) : 0;
+    int depth = pw_stack_walk(frames, &truncated);
     if (depth == 0) {
         return 0;
     }
@@ -278,9 +283,9 @@ static void
 record_death(pw_sample *sample, uint64_t now_ns, int kind)
 {
     uint32_t type = 0, stack = 0, touched_pages = 0;
-    if (kind == DEATH_FREE || kind == DEATH_ALIVE) { /* the block is still there to be looked at */
+    if (kind != DEATH_THINNED && kind != DEATH_LOST) { /* the block is still there to be looked at */
         type = block_type(sample);
-        stack = kind == DEATH_FREE ? current_stack() : 0;
+        stack = kind == DEATH_ALIVE ? 0 : current_stack();
         if (sample->bytes >= PW_RESIDENCY_MIN_BYTES && sample->domain != PW_DOMAIN_CONSTRUCTION) {
             int64_t touched = (int64_t)pw_resident_pages(sample->address, sample->bytes) -
                               sample->resident_pages;
@@ -369,7 +374,9 @@ adapt_rates(uint64_t now_ns)
     double samples = (double)window_samples / (ceiling_per_second * seconds + 1);
     double calls = (double)window_calls / (ceiling_per_second * seconds + 1);
     rate = samples > 1 ? rate * 2 : samples < 0.4 && rate > least_rate ? rate / 2 : rate;
-    call_rate = calls > 1 ? call_rate * 2 : calls < 0.4 && call_rate > 1 ? call_rate / 2 : call_rate;
+    call_factor = calls > 1                        ? call_factor * 2
+                  : calls < 0.4 && call_factor > 1 ? call_factor / 2
+                                                   : call_factor;
     window_start_ns = now_ns;
     window_samples = window_calls = 0;
 }
@@ -454,7 +461,7 @@ pw_sample_birth(void *block, size_t bytes, int domain)
     }
     totals.overhead_ns += pw_clock_ns() - start_ns;
     lock_release();
-    if (check && domain != PW_DOMAIN_NUMPY && !hook_is_there()) {
+    if (check && domain <= PW_DOMAIN_MEMORY && !hook_is_there()) {
         lock_take();
         totals.hook_removals++;
         lose_everything(start_ns);
@@ -471,7 +478,7 @@ pw_sample_death(void *block)
     lock_take();
     pw_sample *sample = pw_table_find(&table, (uintptr_t)block);
     if (sample != NULL && atomic_load_explicit(&sampling, memory_order_relaxed)) {
-        record_death(sample, now_ns, DEATH_FREE);
+        record_death(sample, now_ns, collecting ? DEATH_COLLECTED : DEATH_FREE);
         totals.overhead_ns += pw_clock_ns() - now_ns;
     }
     lock_release();
@@ -480,20 +487,16 @@ pw_sample_death(void *block)
 /* ---- constructions ------------------------------------------------------------------------ */
 
 int
-pw_next_construction(void)
+pw_sampling_constructions(void)
 {
-    if (!atomic_load_explicit(&sampling, memory_order_relaxed)) {
-        pw_self.calls_left = IDLE_GAP;
-        return 0;
-    }
-    if (pw_self.rate == 0) { /* the thread's first allocation sets it up */
-        pw_self.calls_left = 1;
-        return 0;
-    }
-    pw_self.call_rate = call_rate;
-    pw_self.calls_left =
-        call_rate > 1 ? 1 + (int64_t)pw_rng_exponential(&pw_self.random, call_rate) : 1;
-    return 1;
+    /* A thread is set up by its first allocation. */
+    return atomic_load_explicit(&sampling, memory_order_relaxed) && pw_self.rate != 0;
+}
+
+double
+pw_construction_factor(void)
+{
+    return call_factor;
 }
 
 void
@@ -669,10 +672,11 @@ sampler_start(PyObject *Py_UNUSED(module), PyObject *args)
     memset(types, 0, sizeof(*types));
     memset(&totals, 0, sizeof(totals));
     rate = least_rate = mean_bytes;
-    call_rate = 1;
+    call_factor = 1;
     ceiling_per_second = per_second;
     exact = want_exact;
     thread_count = collections = 0;
+    collecting = false;
     window_samples = window_calls = 0;
     totals.start_ns = window_start_ns = flushed_ns = pw_clock_ns();
     getrusage(RUSAGE_SELF, &after);
@@ -681,7 +685,7 @@ sampler_start(PyObject *Py_UNUSED(module), PyObject *args)
     hook(&memory_domain);
     atomic_store(&sampling, 1);
     pw_self.rate = 0;
-    pw_self.left = pw_self.calls_left = 0;
+    pw_self.left = 0;
     Py_RETURN_NONE;
 }
 
@@ -737,9 +741,11 @@ sampler_collection(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_
         return NULL;
     }
     if (PyUnicode_CompareWithASCIIString(args[0], "start") == 0) {
-        collection_start_ns = pw_clock_ns();
+        collection_start_ns = pw_cpu_clock_ns();
+        collecting = true;
         Py_RETURN_NONE;
     }
+    collecting = false;
     PyObject *generation = PyDict_GetItemString(args[1], "generation");
     PyObject *collected = PyDict_GetItemString(args[1], "collected");
     if (generation != NULL && collected != NULL) {
@@ -751,7 +757,7 @@ sampler_collection(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_
         lock_take();
         if (index >= 0 && index < 3 && collection_start_ns != 0) {
             totals.collections[index]++;
-            totals.collection_ns[index] += pw_clock_ns() - collection_start_ns;
+            totals.collection_ns[index] += pw_cpu_clock_ns() - collection_start_ns;
             totals.collected[index] += (uint64_t)found;
             collections++;
         }
@@ -797,17 +803,9 @@ sampler_hook_constructions(PyObject *Py_UNUSED(module), PyObject *metaclasses)
 }
 
 static PyObject *
-sampler_hook_numpy(PyObject *Py_UNUSED(module), PyObject *library)
+sampler_hook_libraries(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    const char *problem = NULL;
-    const char *path = PyUnicode_AsUTF8(library);
-    if (path == NULL) {
-        return NULL;
-    }
-    if (!pw_numpy_install(path, &problem)) {
-        PyErr_Format(PyExc_RuntimeError, "%s: %s", path, problem);
-        return NULL;
-    }
+    pw_hook_libraries();
     Py_RETURN_NONE;
 }
 
@@ -828,8 +826,9 @@ static PyMethodDef sampler_methods[] = {
      "sampler_check()\n--\n\nWhether the table of live samples is sound."},
     {"sampler_hook_constructions", sampler_hook_constructions, METH_O,
      "sampler_hook_constructions(metaclasses, /)\n--\n\nTime a sample of all class calls."},
-    {"sampler_hook_numpy", sampler_hook_numpy, METH_O,
-     "sampler_hook_numpy(library, /)\n--\n\nSee the buffers of numpy's arrays."},
+    {"sampler_hook_libraries", sampler_hook_libraries, METH_NOARGS,
+     "sampler_hook_libraries()\n--\n\n"
+     "See numpy's array buffers, and what other libraries loaded so far malloc."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -19,17 +19,21 @@ pw_span(size_t bytes)
     return (int64_t)(bytes + PW_SPAN_CONSTANT + ((bytes & ~(size_t)0x3fff) << 4));
 }
 
-enum { PW_DOMAIN_OBJECT, PW_DOMAIN_MEMORY, PW_DOMAIN_NUMPY, PW_DOMAIN_CONSTRUCTION };
+enum {
+    PW_DOMAIN_OBJECT,
+    PW_DOMAIN_MEMORY,
+    PW_DOMAIN_NUMPY,
+    PW_DOMAIN_CONSTRUCTION,
+    PW_DOMAIN_NATIVE,
+};
 
 /* Every thread's own; initial-exec storage, so it must stay small (traps: under 100 bytes). */
 typedef struct {
     int64_t left;       /* span to the next sample */
-    int64_t calls_left; /* class calls to the next timed one */
     uint64_t volume;    /* bytes this thread allocated */
     uint64_t published; /* the part of it that is in the global volume */
     uint64_t random;
     double rate; /* mean gap under which `left` was drawn; 0: not set up */
-    double call_rate;
     uint32_t id;
     uint32_t probing; /* the next sample is our own look whether the hook is still there */
 } pw_thread;
@@ -66,18 +70,28 @@ int pw_constructions_install(PyObject *metaclasses);
 /* What a timed class call found; called with the GIL. */
 void pw_sample_construction(PyObject *object, PyTypeObject *type, uint64_t arguments,
                             double weight, uint64_t start_ns, uint64_t duration_ns);
-/* Calls until the next timed one, and the rate it was drawn from; 0 while not sampling. */
-int pw_next_construction(void);
+/* Whether class calls are timed now, in this thread. */
+int pw_sampling_constructions(void);
+/* From 1 up: how much more rarely than their cost allows, to keep under the ceiling. */
+double pw_construction_factor(void);
 
-/* numpy_hook.c: points the library's PyTraceMalloc_Track and _Untrack at us. 1, or 0 with a
- * sentence in *problem. */
-int pw_numpy_install(const char *library, const char **problem);
+/* library_hooks.c: hooks every library loaded since the last call. */
+void pw_hook_libraries(void);
 
 static inline uint64_t
 pw_clock_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+/* What this thread has computed: durations by it do not count waiting for a processor. */
+static inline uint64_t
+pw_cpu_clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 

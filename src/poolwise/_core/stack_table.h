@@ -29,6 +29,7 @@ typedef struct {
 typedef struct {
     const void *code; /* NULL: empty */
     uint32_t id;
+    uint32_t held; /* whether there is a reference that keeps it alive */
 } pw_code_slot;
 
 typedef struct {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from poolwise.advise.calibrate import Price
 
+RUN_TO_RUN = 0.01  # by so much of its CPU time a program differs from itself; no claim is finer
 WIDEST = 0.02  # a verdict's interval is no wider than this to each side, or
 WIDEST_SHARE = 0.30  # than this share of its value
 
@@ -66,8 +67,9 @@ class Seconds:
     def gain(self, cpu_seconds: float, *, model_share: float) -> Gain:
         """As a gain of a program that takes `cpu_seconds`."""
         sampling = 1.96 * math.sqrt(self.variance)
-        below = math.hypot(self.value - self.low, sampling, model_share * self.value)
-        above = math.hypot(self.high - self.value, sampling, model_share * self.value)
+        common = math.hypot(sampling, model_share * self.value, RUN_TO_RUN * cpu_seconds)
+        below = math.hypot(self.value - self.low, common)
+        above = math.hypot(self.high - self.value, common)
         return Gain(
             self.value / cpu_seconds,
             (self.value - below) / cpu_seconds,

@@ -70,20 +70,21 @@ def _changed(source: str, verdict: Verdict) -> str:
     tree = ast.parse(source)
     call = _call_at(tree, site.position.line, site.position.column)
     if verdict.verdict == POOL:
-        return _with_lease(source, tree, call)
+        return _with_lease(source, tree, call, site.type or ast.unparse(call.func))
     if isinstance(call.func, ast.Name) and call.func.id == "bytearray" and len(call.args) == 1:
         return _pooled_bytes(source, tree, call, verdict)
     raise _Refused("shapes and sizes are for you to choose; the report shows the form to write")
 
 
 def _call_at(tree: ast.Module, line: int | None, column: int | None) -> ast.Call:
+    """The outermost call that begins there: what `Class(…).configured()` gives is worth keeping."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and (node.lineno, node.col_offset) == (line, column):
             return node
     raise _Refused("there is no call at this place")
 
 
-def _with_lease(source: str, tree: ast.Module, call: ast.Call) -> str:
+def _with_lease(source: str, tree: ast.Module, call: ast.Call, type_name: str) -> str:
     block, index, function = _statement_of(tree, call)
     statement = block[index]
     if not (
@@ -108,7 +109,7 @@ def _with_lease(source: str, tree: ast.Module, call: ast.Call) -> str:
     if _has_long_string(source, first + 1, last + 1):
         raise _Refused("a string over several lines stands in the block; indent it by hand")
     indent = lines[first][: len(lines[first]) - len(lines[first].lstrip())]
-    pool = f"_{_snake(ast.unparse(call.func))}_pool"
+    pool = f"_{_snake(type_name)}_pool"
     body = lines[(statement.end_lineno or statement.lineno) : last + 1]
     lines[first : last + 1] = [
         f"{indent}with {pool}.lease() as {name}:\n",

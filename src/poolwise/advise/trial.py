@@ -33,7 +33,8 @@ from poolwise.program.launch import Outcome
 
 TURN_SECONDS = 0.040
 SHORTEST_TURN_SECONDS = 0.002
-# CPU seconds per second of a warm-up run for which turns on one processor change nothing.
+# CPU seconds per second of a warm-up run for which turns on one processor change nothing; seconds
+# in which it only waited for a busy processor do not count.
 COMPUTES_FROM, COMPUTES_TO = 0.6, 1.3
 # How many pairs before the first look: at fewer, a few like values look like certainty.
 FIRST_LOOK_PAIRS = 6
@@ -99,7 +100,7 @@ def run(
     *,
     pairs: int | None = None,
     max_pairs: int | None = None,
-    one_after_the_other: bool = False,
+    one_after_the_other: bool | None = None,
     compare: bool = True,
     stdin: Path | None = None,
     load: str | None = None,
@@ -109,6 +110,7 @@ def run(
 
     pairs: so many, and one look at the end. Without it a look after each pair, until the answer is
     clear or `max_pairs` are done (by default as many as fit into about a minute, 6 to 40).
+    one_after_the_other: or in turns; None decides by what the warm-up runs did.
     compare: whether both must print the same. stdin: a file that every run reads. load: a shell
     command for a server; each run is the server's, from its start until the load ends.
     progress: called with one line of text at each step. Raises ProgramFailed.
@@ -119,7 +121,9 @@ def run(
     with tempfile.TemporaryDirectory(prefix="poolwise-try-") as name:
         trial = _Trial((old, new), Path(name), stdin, load, compare)
         warm = trial.warm_up(progress)
-        in_turns = not one_after_the_other and load is None and all(map(_computes, warm))
+        if one_after_the_other is None:
+            one_after_the_other = not trial.computes
+        in_turns = not one_after_the_other and load is None
         pair_seconds = sum(run.cpu_seconds if in_turns else run.wall_seconds for run in warm)
         if max_pairs is None:
             fitting = int(TRIAL_SECONDS / max(pair_seconds, 1e-3))
@@ -188,11 +192,6 @@ def _order(in_turns: bool) -> str:
     return "in turns" if in_turns else "one after the other"
 
 
-def _computes(outcome: Outcome) -> bool:
-    share = outcome.cpu_seconds / max(outcome.wall_seconds, 1e-9)
-    return COMPUTES_FROM <= share <= COMPUTES_TO
-
-
 def _usage(outcomes: list[Outcome]) -> Usage:
     return Usage(
         cpu_seconds=statistics.median(run.cpu_seconds for run in outcomes),
@@ -222,6 +221,7 @@ class _Trial:
         self._first_outputs: list[Path] = []
         self._seconds = [1.0, 1.0]
         self._unsteady = False
+        self.computes = True  # neither arm waits, or uses several processors, as far as was seen
 
     def warm_up(self, progress: Callable[[str], None]) -> list[Outcome]:
         """One run of each arm, whose output is kept to compare the others with."""
@@ -231,6 +231,9 @@ class _Trial:
             with self._runs("warm") as runs:
                 outcomes.append(self._alone(runs[side]))
                 self._seconds[side] = outcomes[-1].cpu_seconds
+                awake = max(runs[side].wall_seconds - runs[side].queued_seconds, 1e-9)
+                share = outcomes[-1].cpu_seconds / awake
+                self.computes &= COMPUTES_FROM <= share <= COMPUTES_TO
                 self.reference.append(fingerprint(runs[side].stdout))
                 kept = runs[side].stdout.rename(self._folder / f"first-{side}")
                 self._first_outputs.append(kept)
@@ -271,11 +274,10 @@ class _Trial:
             Run(arm, self._folder, f"{label}-{side}", self._stdin)
             for side, arm in enumerate(self.arms)
         ]
-        try:
-            yield runs
-        finally:
+        with contextlib.ExitStack() as ends:
             for run in runs:
-                run.end()
+                ends.callback(run.end)
+            yield runs
 
     def _alone(self, run: Run) -> Outcome:
         run.resume()
@@ -289,16 +291,17 @@ class _Trial:
     def _serve(self, run: Run, load: str) -> None:
         """Put the load on a server and then end it, as Ctrl-C would."""
         worked = subprocess.run(load, shell=True, stdin=subprocess.DEVNULL, capture_output=True)
+        if run.wait(0):
+            return  # by itself: `_check` says whether that is a failure
         if worked.returncode != 0:
             last = worked.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["silent"]
             raise PoolwiseError(
                 f"--load {load}: failed with exit code {worked.returncode} ({last[0]}); it must "
                 "wait until the server answers, and succeed"
             )
-        if not run.wait(0):
-            run.interrupt()
-            if not run.wait(GRACE_SECONDS):
-                run.end()
+        run.interrupt()
+        if not run.wait(GRACE_SECONDS):
+            run.end()
 
     def _turns(self, runs: list[Run], cpu_seconds: list[float]) -> None:
         processors = os.sched_getaffinity(0)
@@ -335,8 +338,8 @@ class _Trial:
             file.seek(max(0, run.stderr.stat().st_size - STDERR_TAIL_BYTES))
             tail = file.read().decode(errors="replace")
         raise ProgramFailed(
-            f"{run.arm.name}: ended with {outcome.ended()}, so there is nothing to compare; "
-            "make it succeed on its own first",
+            f"{run.arm.program.target} ({run.arm.name}): ended with {outcome.ended()}, so there "
+            "is nothing to compare; make it succeed on its own first",
             outcome,
             tail,
         )

@@ -39,7 +39,8 @@ class Run:
     """One run of an arm: a process group of its own, its output in files of `folder`.
 
     It starts at the first `resume`. The group is stopped and continued as a whole; descendants that
-    leave it go on alone. `wall_seconds` is the time for which it was let run.
+    leave it go on alone. `wall_seconds` is the time for which it was let run, `queued_seconds` the
+    part of it in which its main thread could run but waited for a processor.
     """
 
     def __init__(self, arm: Arm, folder: Path, label: str, stdin: Path | None) -> None:
@@ -47,6 +48,7 @@ class Run:
         self.stdout = folder / f"{label}.out"
         self.stderr = folder / f"{label}.err"
         self.wall_seconds = 0.0
+        self.queued_seconds = 0.0
         self.outcome: Outcome | None = None
         self.interrupted = False
         self._stdin = stdin or Path(os.devnull)
@@ -130,6 +132,9 @@ class Run:
             self._reap()
 
     def _reap(self) -> None:
+        with contextlib.suppress(OSError):  # a kernel may be built without
+            _, queued_ns, _ = Path(f"/proc/{self._pid}/schedstat").read_text().split()
+            self.queued_seconds = int(queued_ns) / 1e9
         self.signal(signal.SIGKILL)  # what it left behind, while its id still names the group
         self.outcome = reap(
             self._pid,

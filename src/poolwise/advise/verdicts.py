@@ -23,7 +23,7 @@ DONT, SETTINGS, PREALLOCATE = "don't", "settings", "preallocate"
 BUFFER_POOL, POOL, RECORD_LONGER = "buffer pool", "pool", "record longer"
 
 WORTH = 0.01  # of the CPU time: below, no change of code is named
-WORTH_SETTINGS = 0.005  # a setting is one line
+WORTH_SETTINGS = 0.01  # a setting is one line, but it is one more thing to know
 MODEL_SHARE = 0.12  # what the prices leave out, as a share of the gain
 HUGE_BYTES = 4 << 20  # numpy asks for huge pages from this size
 DONT_SITES = 5  # how many busy sites are explained
@@ -326,26 +326,28 @@ def _buffer_pool_code(site: Site, biggest: int, capacity: int) -> str:
 
 def _pool(case: _Case, site: Site) -> Verdict | None:
     """The verdict on the objects that a class call makes; None if the calls cost too little."""
-    direct = [s for s in site.samples if s.direct and not (s.type and s.type.is_exception)]
+    made_here = [s for s in site.samples if not (s.type and s.type.is_exception)]
     pair = case.prices.pool_pair
     cost = Seconds()
-    for sample in direct:
+    for sample in made_here:
         # The call's own time, less the pool's; freeing is saved, too, and a reset may be needed.
         seconds = sample.duration_ns * 1e-9
         cost.add(sample.weight, Price(seconds - pair.value, 0.9 * seconds - pair.high, 1.15 * seconds))
-    if not direct or cost.value / case.cpu_seconds < WORTH:
+    if not made_here or cost.value / case.cpu_seconds < WORTH:
         return None
     gain = cost.gain(case.cpu_seconds, model_share=MODEL_SHARE)
-    weight = sum(s.weight for s in direct)
+    weight = sum(s.weight for s in made_here)
     by_arguments: dict[int, float] = {}
-    for sample in direct:
+    for sample in made_here:
         key = sample.arguments or 0
         by_arguments[key] = by_arguments.get(key, 0.0) + sample.weight
     same = max(by_arguments.values()) / weight
-    living = sum(s.weight for s in direct if s.death_ns is None) / weight
+    living = sum(s.weight for s in made_here if s.death_ns is None) / weight
     name = site.type or "object"
-    each = weighted_quantile(((float(s.duration_ns), s.weight) for s in direct), 0.5) * 1e-3
-    capacity = max(1, round(site.concurrency()))
+    each = weighted_quantile(((float(s.duration_ns), s.weight) for s in made_here), 0.5) * 1e-3
+    # In a reference cycle an object waits for the collector long after its last use.
+    cyclic = sum(s.weight for s in made_here if s.collected) > weight / 2
+    capacity = site.threads if cyclic else max(1, round(site.concurrency()))
 
     def verdict(word: str, reason: str, code: str = "", keep: int = 0) -> Verdict:
         return Verdict(
@@ -373,7 +375,11 @@ def _pool(case: _Case, site: Site) -> Verdict | None:
         f"with pool.lease() as it:  # in place of {arguments}"
     )
     return verdict(
-        POOL, f"{made}, always from the same arguments, {capacity} at once", code, capacity
+        POOL,
+        f"{made}, always from the same arguments, "
+        + ("freed by the collector only" if cyclic else f"{capacity} at once"),
+        code,
+        capacity,
     )
 
 

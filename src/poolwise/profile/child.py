@@ -9,6 +9,7 @@ from poolwise import _core
 from poolwise.errors import PoolwiseError
 
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
 
 DEFAULT_MEAN_BYTES = 65536
@@ -57,7 +58,7 @@ def start(options: dict[str, Any]) -> None:
     check_stack_reader()
     path = os.path.join(options["dir"], LOG_NAME)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    _hook_numpy_when_imported()
+    _hook_libraries_when_loaded()
     _core.sampler_start(
         fd,
         float(options.get("mean_bytes", DEFAULT_MEAN_BYTES)),
@@ -98,20 +99,16 @@ def _metaclasses() -> list[type]:
     return found
 
 
-def _hook_numpy_when_imported() -> None:
+def _hook_libraries_when_loaded() -> None:
+    """Now, and whenever an extension module has been loaded, perhaps with libraries of its own."""
     from importlib.machinery import ExtensionFileLoader
 
-    names = ("numpy._core._multiarray_umath", "numpy.core._multiarray_umath")
-    for name in names:
-        if name in sys.modules:
-            _core.sampler_hook_numpy(sys.modules[name].__file__)
-            return
-    plain = ExtensionFileLoader.exec_module
+    plain = ExtensionFileLoader.create_module
 
-    def exec_module(self: ExtensionFileLoader, module: ModuleType) -> None:
-        plain(self, module)
-        if module.__name__ in names and module.__file__:
-            ExtensionFileLoader.exec_module = plain  # type: ignore[method-assign]
-            _core.sampler_hook_numpy(module.__file__)
+    def create_module(self: ExtensionFileLoader, spec: ModuleSpec) -> ModuleType:
+        module = plain(self, spec)
+        _core.sampler_hook_libraries()
+        return module
 
-    ExtensionFileLoader.exec_module = exec_module  # type: ignore[method-assign]
+    ExtensionFileLoader.create_module = create_module  # type: ignore[method-assign]
+    _core.sampler_hook_libraries()

@@ -22,8 +22,8 @@ MAGIC = b"poolwise recording 1\n"
 NO_STACK = 0
 UNKNOWN_STACK = 2**32 - 1  # the sampler's table of stacks was full
 
-OBJECT, MEMORY, NUMPY, CONSTRUCTION = range(4)  # domains
-FREED, THINNED, LOST, ALIVE = range(4)  # how a sample ended
+OBJECT, MEMORY, NUMPY, CONSTRUCTION, NATIVE = range(5)  # domains
+FREED, THINNED, LOST, ALIVE, COLLECTED = range(5)  # how a sample ended
 
 _CHUNK = struct.Struct("=IIII")
 _BIRTH = struct.Struct("=QQQQdIIIIII")

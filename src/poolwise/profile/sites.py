@@ -18,8 +18,10 @@ from poolwise.profile.lifetimes import Lifetimes, weighted_quantile
 from poolwise.profile.positions import Position
 from poolwise.profile.recording import (
     ALIVE,
+    COLLECTED,
     CONSTRUCTION,
     FREED,
+    NATIVE,
     NUMPY,
     THINNED,
     Node,
@@ -28,6 +30,9 @@ from poolwise.profile.recording import (
 )
 
 PAGE_BYTES = 4096
+POOLWISE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+KINDS = {NUMPY: "array", CONSTRUCTION: "construction", NATIVE: "native"}  # others: "memory"
+MOSTLY_SAMPLED = 4  # up to this mean weight, samples that never overlap mean one at a time
 LARGE_BYTES = 4 * PAGE_BYTES  # from here on the sampler looks at pages
 
 
@@ -35,7 +40,7 @@ LARGE_BYTES = 4 * PAGE_BYTES  # from here on the sampler looks at pages
 class Sample:
     """One sampled allocation of a site. Times are CLOCK_MONOTONIC nanoseconds.
 
-    `direct`: the site's own instruction made it, not a library that it called.
+    `collected`: it was freed by the garbage collector, some time after its last use.
     """
 
     weight: float
@@ -50,7 +55,7 @@ class Sample:
     thread: int
     stack: int
     death_stack: int
-    direct: bool
+    collected: bool
     type: Type | None
     arguments: int | None = None
     duration_ns: int = 0
@@ -60,7 +65,7 @@ class Sample:
 class Site:
     """All that was sampled at one place. `library` is the frame that really allocated, if other."""
 
-    kind: str  # "memory", "array" or "construction"
+    kind: str  # "memory", "array", "native" (a library's own malloc) or "construction"
     file: str
     function: str
     position: Position
@@ -135,8 +140,19 @@ class Site:
 
     def concurrency(self, part: float = 0.99) -> float:
         """How many are alive at once, not exceeded for a share `part` of the births."""
+        if self.samples and self.count < MOSTLY_SAMPLED * len(self.samples) and not self.overlap():
+            return 1.0
         levels = [(alive, 1.0) for _, alive, _ in self.levels()]
         return max(weighted_quantile(levels, part), 0.0)
+
+    def overlap(self) -> bool:
+        """Whether any two of the samples were alive at once."""
+        ends = 0
+        for sample in sorted(self.samples, key=lambda s: s.birth_ns):
+            if sample.birth_ns < ends or sample.death_ns is None:
+                return True
+            ends = sample.death_ns
+        return False
 
     def captured_by(self, recording: Recording) -> Node | None:
         """The innermost frame common to most births and deaths: where these objects stay inside.
@@ -178,13 +194,9 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
         if place is None:
             continue
         node, library = place
-        kind = (
-            "construction"
-            if birth.domain == CONSTRUCTION
-            else "array"
-            if birth.domain == NUMPY
-            else "memory"
-        )
+        kind = KINDS.get(birth.domain, "memory")
+        if kind == "construction" and library is not None:
+            continue  # its time is part of the call that the user's code makes
         key = (node.code, node.instruction_bytes, kind)
         site = sites.get(key)
         if site is None:
@@ -196,7 +208,7 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
         type_ = recording.type(number)
         if type_ is not None:
             site.types[type_.name] = site.types.get(type_.name, 0.0) + weight
-        freed = death is not None and death.kind == FREED
+        freed = death is not None and death.kind in (FREED, COLLECTED)
         same = death is not None and death.thread == birth.thread
         construction = recording.constructions.get(number)
         site.samples.append(
@@ -219,7 +231,7 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
                 thread=birth.thread,
                 stack=birth.stack,
                 death_stack=death.stack if freed and death is not None else 0,
-                direct=library is None,
+                collected=death is not None and death.kind == COLLECTED,
                 type=type_,
                 arguments=construction.arguments if construction else None,
                 duration_ns=construction.duration_ns if construction else 0,
@@ -250,7 +262,6 @@ class _Own:
         self.program = os.path.realpath(program) if program else None
         paths = sysconfig.get_paths()
         roots = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-        roots.add(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         roots |= {os.path.realpath(root) for root in roots}
         roots.add(os.path.join(sys.base_prefix, "lib"))
         self.roots = tuple(sorted(root.rstrip(os.sep) + os.sep for root in roots))
@@ -279,6 +290,8 @@ class _Own:
         """
         innermost: Node | None = None
         for node in recording.stack(stack):
+            if recording.code(node).file.startswith(POOLWISE):
+                break  # what started the program
             if innermost is None:
                 innermost = node
             if self.is_own(recording.code(node).file):
