@@ -17,7 +17,7 @@ from poolwise.program.launch import command_line
 FAULTS = """
 import gc, resource, threading
 def work():
-    for _ in range(20):
+    for _ in range(8):
         blocks = [bytes(range(256)) * {repeat} for _ in range(2)]
         del blocks
 def faults():
@@ -35,7 +35,7 @@ else:
 def faults(
     folder: Path, parts: tuple[str, ...], block_bytes: int, on_thread: bool = False, env: str = ""
 ) -> tuple[int, str]:
-    """Page faults of 20 rounds with two blocks alive, and the collector's thresholds."""
+    """Page faults of 8 rounds with two blocks alive, and the collector's thresholds."""
     source = FAULTS.format(repeat=block_bytes // 256, on_thread=on_thread)
     (folder / "app.py").write_text(source)
     command = command_line(Program(str(folder / "app.py")), Instructions(settings=parts))
@@ -50,7 +50,7 @@ def faults(
 @pytest.mark.parametrize("on_thread", [False, True])
 @pytest.mark.parametrize("mebibytes", [1, 8, 40])
 def test_malloc_takes_the_faults_away(mebibytes: int, on_thread: bool, tmp_path: Path) -> None:
-    pages = 20 * 2 * (mebibytes << 20) // os.sysconf("SC_PAGESIZE")
+    pages = 8 * 2 * (mebibytes << 20) // os.sysconf("SC_PAGESIZE")
     after, _ = faults(tmp_path, ("malloc",), mebibytes << 20, on_thread)
     assert after < pages / 10
     if mebibytes == 40:  # smaller ones are dear or cheap by accident

@@ -103,7 +103,7 @@ def run(ns: argparse.Namespace) -> int:
                 new,
                 pairs=ns.pairs,
                 max_pairs=ns.max_pairs,
-                one_after_the_other=ns.sequential,
+                one_after_the_other=True if ns.sequential else None,
                 compare=not ns.no_compare,
                 stdin=stdin,
                 load=ns.load,
