@@ -34,17 +34,18 @@ struct pw_block {
     pw_block *next;  /* in whichever list the block is */
     pw_class *cls;   /* NULL: a fallback block, which belongs to no class */
     pw_slab *slab;   /* NULL: likewise */
+    uint64_t round;  /* of its class, when it became idle */
 };
 
 struct pw_class {
     pw_block *idle;
-    size_t idle_count;
-    size_t idle_low; /* fewest that were idle since the last trim */
+    uint64_t round;  /* trims so far */
     size_t capacity; /* bytes of each block */
     size_t warm_count;
+    size_t high_water; /* the most that were warm; at that time all were out */
     pw_block *doomed;
-    size_t doomed_count;
     pw_slab *open;
+    size_t index; /* which class; also fills the line */
 };
 
 struct pw_slab {
@@ -165,6 +166,9 @@ pw_class_warm_one(pw_class *cls, size_t budget_bytes)
     }
     slab->warm++;
     cls->warm_count++;
+    if (cls->warm_count > cls->high_water) {
+        cls->high_water = cls->warm_count;
+    }
     if (slab->cold == NULL && slab->carved == slab->room) {
         pw_slab_unlink(slab);
     }
@@ -198,9 +202,9 @@ pw_block_cool(pw_block *block)
 static inline void
 pw_class_push_owner(pw_class *cls, pw_block *block)
 {
+    block->round = cls->round;
     block->next = cls->idle;
     cls->idle = block;
-    cls->idle_count++;
 }
 
 /* The caller has seen that cls->idle is not NULL. */
@@ -209,50 +213,65 @@ pw_class_pop_owner(pw_class *cls)
 {
     pw_block *block = cls->idle;
     cls->idle = block->next;
-    size_t idle_count = --cls->idle_count;
-    if (idle_count < cls->idle_low) {
-        cls->idle_low = idle_count;
+    return block;
+}
+
+/* An idle block, else a doomed one: both are warm. NULL: none. */
+static inline pw_block *
+pw_class_pop_any_owner(pw_class *cls)
+{
+    pw_block **from = cls->idle != NULL ? &cls->idle : &cls->doomed;
+    pw_block *block = *from;
+    if (block != NULL) {
+        *from = block->next;
     }
     return block;
 }
 
-/* Moves the `count` blocks that have been idle longest to the doomed list. */
-static inline void
-pw_class_doom(pw_class *cls, size_t count)
+static inline size_t
+pw_list_length(const pw_block *block)
 {
-    if (count > cls->idle_count) {
-        count = cls->idle_count;
+    size_t length = 0;
+    for (; block != NULL; block = block->next) {
+        length++;
     }
-    if (count == 0) {
-        return;
-    }
+    return length;
+}
+
+/* Ends the round: dooms the older half of the blocks that were idle all through it. As the newest
+ * goes first, these lie at the end of the list, and are as many as the fewest that were idle: the
+ * count that `demand` needs costs the hot path one store. */
+static inline void
+pw_class_trim(pw_class *cls)
+{
     pw_block **end = &cls->idle;
-    for (size_t keep = cls->idle_count - count; keep > 0; keep--) {
+    while (*end != NULL && (*end)->round == cls->round) {
+        end = &(*end)->next;
+    }
+    for (size_t keep = pw_list_length(*end) / 2; keep > 0; keep--) {
         end = &(*end)->next;
     }
     pw_block *last = *end;
-    while (last->next != NULL) {
-        last = last->next;
+    if (last != NULL) {
+        while (last->next != NULL) {
+            last = last->next;
+        }
+        last->next = cls->doomed;
+        cls->doomed = *end;
+        *end = NULL;
     }
-    last->next = cls->doomed;
-    cls->doomed = *end;
-    *end = NULL;
-    cls->idle_count -= count;
-    cls->doomed_count += count;
-    if (cls->idle_count < cls->idle_low) {
-        cls->idle_low = cls->idle_count;
-    }
+    cls->round++;
 }
 
-static inline pw_block *
-pw_class_pop_doomed(pw_class *cls)
+static inline void
+pw_class_doom_all(pw_class *cls)
 {
-    pw_block *block = cls->doomed;
-    if (block != NULL) {
-        cls->doomed = block->next;
-        cls->doomed_count--;
+    pw_block *block;
+    while ((block = cls->idle) != NULL) {
+        cls->idle = block->next;
+        block->next = cls->doomed;
+        cls->doomed = block;
     }
-    return block;
 }
 
 /* A block of `bytes` that belongs to no class; NULL: no memory. Aligned as the others are. */

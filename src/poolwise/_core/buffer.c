@@ -19,20 +19,20 @@ typedef struct BufferObject BufferObject;
 
 /* Guard of the fields without one: the GIL, or the pool's critical section. */
 typedef struct {
-    PyObject_HEAD size_t size_limit; /* max_size; 0 when closed */
-    BufferObject *spare;             /* dead Buffers, linked by `next` */
-    uint64_t hits, misses;
-    int64_t out, high_water;
+    PyObject_HEAD size_t
+        size_limit;      /* max_size; 0 where acquire has more to do: clear, or closed */
+    BufferObject *spare; /* dead Buffers, linked by `next` */
+    uint64_t hits;
     bool clears_at_acquire; /* constant */
     bool careful_release;   /* a release has more to do: clear, or closed */
     bool closed, watched;
-    unsigned spare_count;
+    uint64_t misses;
     size_t class_count, max_size, max_bytes; /* constant */
     size_t warm_bytes;                       /* out, idle and doomed: never above max_bytes */
     uint64_t too_big, over_budget, trimmed, trims;
-    size_t fallback_bytes; /* out, beside the budget */
-    double trim_seconds;   /* constant */
-    PyObject *name;        /* constant, an exact str */
+    size_t fallbacks_out, fallbacks_high_water, fallback_bytes; /* beside the budget */
+    double trim_seconds;                                        /* constant */
+    PyObject *name;                                             /* constant, an exact str */
     PyObject *weakrefs;
     ClearPolicy clear; /* constant */
     pw_class *classes;
@@ -65,7 +65,9 @@ cool_doomed(BufferPoolObject *self, size_t bytes)
         while (cls->doomed != NULL && cooled < bytes) {
             self->trimmed++;
             cooled += cls->capacity;
-            cool_block(self, pw_class_pop_doomed(cls));
+            pw_block *block = cls->doomed;
+            cls->doomed = block->next;
+            cool_block(self, block);
         }
     }
     return cooled;
@@ -94,12 +96,11 @@ make_room(BufferPoolObject *self, size_t bytes)
     }
     size_t goal = self->max_bytes - bytes;
     for (size_t i = self->class_count; i-- > 0 && self->warm_bytes > goal;) {
-        pw_class *cls = &self->classes[i];
-        size_t excess = (self->warm_bytes - goal + cls->capacity - 1) / cls->capacity;
-        pw_class_doom(cls, excess > cls->doomed_count ? excess - cls->doomed_count : 0);
-        while (cls->doomed != NULL && self->warm_bytes > goal) {
+        pw_block *block;
+        while (self->warm_bytes > goal &&
+               (block = pw_class_pop_any_owner(&self->classes[i])) != NULL) {
             self->trimmed++;
-            cool_block(self, pw_class_pop_doomed(cls));
+            cool_block(self, block);
         }
     }
     return self->warm_bytes <= goal;
@@ -111,12 +112,12 @@ find_block(BufferPoolObject *self, size_t n)
 {
     if (n <= self->max_size) {
         pw_class *cls = &self->classes[pw_class_index(n == 0 ? 0 : n - 1)];
-        pw_block *block = cls->idle != NULL ? pw_class_pop_owner(cls) : pw_class_pop_doomed(cls);
+        pw_block *block = pw_class_pop_any_owner(cls);
         if (block != NULL) {
             self->hits++;
             return block;
         }
-        cls->idle_low = 0;
+
         if (make_room(self, cls->capacity)) {
             block = pw_class_warm_one(cls, self->max_bytes);
             if (block == NULL) { /* the kernel has no more: give it all that is idle, once */
@@ -136,15 +137,18 @@ find_block(BufferPoolObject *self, size_t n)
         self->misses++;
         *(n <= self->max_size ? &self->over_budget : &self->too_big) += 1;
         self->fallback_bytes += block->capacity;
+        if (++self->fallbacks_out > self->fallbacks_high_water) {
+            self->fallbacks_high_water = self->fallbacks_out;
+        }
     }
     return block;
 }
 
-static void
+static __attribute__((noinline)) void
 return_block_carefully(BufferPoolObject *self, pw_block *block, size_t used)
 {
-    self->out--;
     if (block->cls == NULL) {
+        self->fallbacks_out--;
         self->fallback_bytes -= block->capacity;
         pw_fallback_free(block);
         return;
@@ -157,33 +161,30 @@ return_block_carefully(BufferPoolObject *self, pw_block *block, size_t used)
     pw_class_push_owner(block->cls, block);
 }
 
-static inline void
-return_block(BufferPoolObject *self, pw_block *block, size_t used)
+/* False: return_block_carefully() must do it. */
+static inline bool
+return_block(BufferPoolObject *self, pw_block *block)
 {
     pw_class *cls = block->cls;
     if (PW_UNLIKELY(cls == NULL || self->careful_release)) {
-        return_block_carefully(self, block, used);
-        return;
+        return false;
     }
-    self->out--;
     pw_class_push_owner(cls, block);
+    return true;
 }
 
 /* ---- Buffer ---- */
 
-static inline PyObject *
+static inline void
 hand_out(BufferPoolObject *self, BufferObject *buffer, pw_block *block, size_t n)
 {
     if (PW_UNLIKELY(block->capacity < n)) {
         Py_FatalError("poolwise: a block is smaller than what is asked of it");
     }
-    if (++self->out > self->high_water) {
-        self->high_water = self->out;
-    }
+
     buffer->block = block;
     buffer->size = n;
     Py_INCREF(self);
-    return (PyObject *)buffer;
 }
 
 static BufferObject *
@@ -192,7 +193,6 @@ new_buffer(BufferPoolObject *self)
     BufferObject *buffer = self->spare;
     if (buffer != NULL) {
         self->spare = buffer->next;
-        self->spare_count--;
         Py_SET_REFCNT(buffer, 1);
         return buffer;
     }
@@ -206,7 +206,7 @@ new_buffer(BufferPoolObject *self)
     return buffer;
 }
 
-static PyObject *
+static __attribute__((noinline)) PyObject *
 acquire_carefully(BufferPoolObject *self, PyObject *size)
 {
     if (!PyIndex_Check(size)) {
@@ -245,7 +245,6 @@ acquire_carefully(BufferPoolObject *self, PyObject *size)
         if (buffer != NULL) {
             hand_out(self, buffer, block, (size_t)n);
         } else {
-            self->out++;
             return_block_carefully(self, block, 0);
         }
     }
@@ -268,35 +267,32 @@ acquire_carefully(BufferPoolObject *self, PyObject *size)
 static PyObject *
 buffer_pool_acquire(BufferPoolObject *self, PyObject *size)
 {
-    PyObject *buffer = NULL;
+    BufferObject *buffer = NULL;
     Py_BEGIN_CRITICAL_SECTION(self);
     size_t last = (size_t)pw_small_int(size) - 1; /* not a small int, or 0: beyond every limit */
-    if (PW_LIKELY(last < self->size_limit && self->spare != NULL)) {
+    if (PW_LIKELY(last < self->size_limit)) {
         pw_class *cls = &self->classes[pw_class_index(last)];
-        if (PW_LIKELY(cls->idle != NULL)) {
-            pw_block *block = pw_class_pop_owner(cls);
-            BufferObject *spare = self->spare;
-            self->spare = spare->next;
-            self->spare_count--;
+        if (PW_LIKELY(cls->idle != NULL && self->spare != NULL)) {
+            buffer = self->spare;
+            self->spare = buffer->next;
             self->hits++;
-            Py_SET_REFCNT(spare, 1);
-            buffer = hand_out(self, spare, block, last + 1);
-            if (PW_UNLIKELY(self->clears_at_acquire)) {
-                memset(block->start, 0, last + 1);
-            }
+            Py_SET_REFCNT(buffer, 1);
+            hand_out(self, buffer, pw_class_pop_owner(cls), last + 1);
         }
     }
     Py_END_CRITICAL_SECTION();
-    return PW_LIKELY(buffer != NULL) ? buffer : acquire_carefully(self, size);
+    return PW_LIKELY(buffer != NULL) ? (PyObject *)buffer : acquire_carefully(self, size);
 }
+
+static void buffer_dealloc(BufferObject *self);
 
 static PyObject *
 views_alive(BufferObject *self)
 {
     return pw_raise("ViewsAlive",
-                    "release(): %zd view%s of this buffer still in use; drop them "
-                    "first, or leave it to the last one",
-                    self->views, self->views == 1 ? " is" : "s are");
+                    "release(): this buffer still has %zd view%s; drop them first, or let the last "
+                    "one give the block back",
+                    self->views, self->views == 1 ? "" : "s");
 }
 
 static PyObject *
@@ -315,7 +311,9 @@ buffer_release(BufferObject *self, PyObject *Py_UNUSED(ignored))
     if (PW_LIKELY(block != NULL)) {
         self->block = NULL;
         Py_BEGIN_CRITICAL_SECTION(self->pool);
-        return_block(self->pool, block, self->size);
+        if (PW_UNLIKELY(!return_block(self->pool, block))) {
+            return_block_carefully(self->pool, block, self->size);
+        }
         Py_END_CRITICAL_SECTION();
     }
     Py_RETURN_NONE;
@@ -337,27 +335,35 @@ buffer_exit(BufferObject *self, PyObject *const *args, Py_ssize_t nargs)
     return buffer_release(self, NULL);
 }
 
+static __attribute__((noinline)) void
+buffer_dealloc_carefully(BufferObject *self)
+{
+    pw_block *block = self->block;
+    self->block = NULL;
+    Py_BEGIN_CRITICAL_SECTION(self->pool);
+    return_block_carefully(self->pool, block, self->size);
+    Py_END_CRITICAL_SECTION();
+    buffer_dealloc(self);
+}
+
 static void
 buffer_dealloc(BufferObject *self)
 {
     BufferPoolObject *pool = self->pool;
     pw_block *block = self->block;
+    bool done = true;
     Py_BEGIN_CRITICAL_SECTION(pool);
     if (block != NULL) {
-        self->block = NULL;
-        return_block(pool, block, self->size);
+        done = return_block(pool, block);
     }
-    if (PW_LIKELY(pool->spare_count < SPARE_BUFFERS_MAX)) {
+    if (PW_LIKELY(done)) {
         self->next = pool->spare;
         pool->spare = self;
-        pool->spare_count++;
-        self = NULL;
     }
     Py_END_CRITICAL_SECTION();
-    if (self != NULL) {
-        PyTypeObject *type = Py_TYPE(self);
-        PyObject_Free(self);
-        Py_DECREF(type);
+    if (PW_UNLIKELY(!done)) {
+        buffer_dealloc_carefully(self);
+        return;
     }
     Py_DECREF(pool);
 }
@@ -501,8 +507,10 @@ buffer_pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->class_count = class_count;
     for (size_t i = 0; i < class_count; i++) {
         self->classes[i].capacity = pw_class_capacity(i);
+        self->classes[i].index = i;
     }
-    self->size_limit = self->max_size = size_limit;
+    self->max_size = size_limit;
+    self->size_limit = clear == CLEAR_ACQUIRE ? 0 : size_limit;
     self->max_bytes = bytes_limit;
     self->clear = clear;
     self->clears_at_acquire = clear == CLEAR_ACQUIRE;
@@ -516,7 +524,26 @@ static void
 doom_all(BufferPoolObject *self)
 {
     for (size_t i = 0; i < self->class_count; i++) {
-        pw_class_doom(&self->classes[i], self->classes[i].idle_count);
+        pw_class_doom_all(&self->classes[i]);
+    }
+}
+
+/* Frees all spare Buffers but `keep`: counting them at each death would cost the hot path. */
+static void
+free_spares(BufferPoolObject *self, size_t keep)
+{
+    BufferObject **end = &self->spare;
+    for (; *end != NULL && keep > 0; keep--) {
+        end = &(*end)->next;
+    }
+    BufferObject *spare = *end;
+    *end = NULL;
+    while (spare != NULL) {
+        BufferObject *next = spare->next;
+        PyTypeObject *type = Py_TYPE(spare);
+        PyObject_Free(spare);
+        Py_DECREF(type);
+        spare = next;
     }
 }
 
@@ -525,10 +552,9 @@ static PyObject *
 buffer_pool_trim(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
 {
     for (size_t i = 0; i < self->class_count; i++) {
-        pw_class *cls = &self->classes[i];
-        pw_class_doom(cls, (cls->idle_low + 1) / 2);
-        cls->idle_low = cls->idle_count;
+        pw_class_trim(&self->classes[i]);
     }
+    free_spares(self, SPARE_BUFFERS_MAX);
     self->trims++;
     return PyLong_FromSize_t(cool_all_doomed(self));
 }
@@ -567,22 +593,26 @@ buffer_pool_exit(BufferPoolObject *self, PyObject *const *Py_UNUSED(args),
 static PyObject *
 buffer_pool_stats(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
 {
-    size_t idle = 0, idle_bytes = 0;
+    size_t warm = 0, idle = 0, idle_bytes = 0, high_water = self->fallbacks_high_water;
     for (size_t i = 0; i < self->class_count; i++) {
         pw_class *cls = &self->classes[i];
-        idle += cls->idle_count + cls->doomed_count;
-        idle_bytes += (cls->idle_count + cls->doomed_count) * cls->capacity;
+        size_t idle_here = pw_list_length(cls->idle) + pw_list_length(cls->doomed);
+        idle += idle_here;
+        idle_bytes += idle_here * cls->capacity;
+        warm += cls->warm_count;
+        high_water += cls->high_water;
     }
     unsigned long long gets = self->hits + self->misses;
     PyObject *values = Py_BuildValue(
-        "{s:O,s:K,s:K,s:K,s:K,s:K,s:K,s:L,s:L,s:n,s:n,s:n,s:n,s:n,s:K,s:K}", "name", self->name,
+        "{s:O,s:K,s:K,s:K,s:K,s:K,s:K,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:K,s:K}", "name", self->name,
         "gets", gets, "hits", (unsigned long long)self->hits, "misses",
         (unsigned long long)self->misses, "fallbacks",
         (unsigned long long)(self->too_big + self->over_budget), "fallbacks_too_big",
         (unsigned long long)self->too_big, "fallbacks_over_budget",
-        (unsigned long long)self->over_budget, "out", (long long)self->out, "high_water",
-        (long long)self->high_water, "idle", (Py_ssize_t)idle, "idle_bytes", (Py_ssize_t)idle_bytes,
-        "out_bytes", (Py_ssize_t)(self->warm_bytes - idle_bytes), "fallback_bytes",
+        (unsigned long long)self->over_budget, "out",
+        (Py_ssize_t)(warm - idle + self->fallbacks_out), "high_water", (Py_ssize_t)high_water,
+        "idle", (Py_ssize_t)idle, "idle_bytes", (Py_ssize_t)idle_bytes, "out_bytes",
+        (Py_ssize_t)(self->warm_bytes - idle_bytes), "fallback_bytes",
         (Py_ssize_t)self->fallback_bytes, "max_bytes", (Py_ssize_t)self->max_bytes, "trims",
         (unsigned long long)self->trims, "trimmed", (unsigned long long)self->trimmed);
     return pw_report("BufferPoolStats", values);
@@ -600,13 +630,7 @@ buffer_pool_dealloc(BufferPoolObject *self)
         cool_doomed(self, SIZE_MAX);
         free(self->classes);
     }
-    while (self->spare != NULL) {
-        BufferObject *buffer = self->spare;
-        PyTypeObject *buffer_type = Py_TYPE(buffer);
-        self->spare = buffer->next;
-        PyObject_Free(buffer);
-        Py_DECREF(buffer_type);
-    }
+    free_spares(self, 0);
     Py_XDECREF(self->name);
     type->tp_free(self);
     Py_DECREF(type);

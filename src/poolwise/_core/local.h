@@ -4,8 +4,9 @@
  *                             caller's variable still holds the newest at the next get
  *   shared   [tail ... head)  owner pushes and pops at head; the oldest goes at tail
  *   held     met while somebody else still held them; looked at again at trims and before a miss
- * Invariant: idle = private + shared, head - tail <= cap, cap a power of two or 0, idle_low <= idle
- * (see pw_local_check()).
+ * Invariant: tail <= head (as they wrap), head - tail <= cap, cap a power of two or 0,
+ * shared_low <= head - tail (see pw_local_check()).
+ * Nothing is counted where only the private part moves: what is idle follows from the structure.
  * Take out first, then look: an item is nobody's between the two.
  * Guard of every field: the owner (the GIL, or the pool's critical section). */
 #ifndef PW_LOCAL_H
@@ -25,9 +26,8 @@ typedef struct {
 typedef struct {
     void *newest;
     void *second;
-    size_t idle;
-    size_t idle_low; /* fewest that were idle and free to go since the last trim */
     size_t head, tail, cap;
+    size_t shared_low; /* fewest that were in shared since the last trim */
     void **ring;
     size_t held_count;
     pw_held held[PW_HELD_MAX];
@@ -36,20 +36,36 @@ typedef struct {
 /* Whether nobody but the pool has the item. */
 typedef bool pw_is_free(void *item);
 
+static inline size_t
+pw_local_private(const pw_local *local)
+{
+    return (size_t)(local->newest != NULL) + (size_t)(local->second != NULL);
+}
+
+static inline size_t
+pw_local_shared(const pw_local *local)
+{
+    return local->head - local->tail;
+}
+
+static inline size_t
+pw_local_idle(const pw_local *local)
+{
+    return pw_local_private(local) + pw_local_shared(local);
+}
+
 static inline bool
 pw_local_check(const pw_local *local)
 {
-    size_t private_count = (local->newest != NULL) + (local->second != NULL);
-    return local->head - local->tail <= local->cap && (local->cap & (local->cap - 1)) == 0 &&
-           local->idle == private_count + (local->head - local->tail) &&
-           local->idle_low <= local->idle && local->held_count <= PW_HELD_MAX;
+    return pw_local_shared(local) <= local->cap && (local->cap & (local->cap - 1)) == 0 &&
+           local->shared_low <= pw_local_shared(local) && local->held_count <= PW_HELD_MAX;
 }
 
 static inline void
-pw_local_note_low(pw_local *local, size_t available)
+pw_local_note_low(pw_local *local)
 {
-    if (available < local->idle_low) {
-        local->idle_low = available;
+    if (pw_local_shared(local) < local->shared_low) {
+        local->shared_low = pw_local_shared(local);
     }
 }
 
@@ -61,24 +77,19 @@ pw_local_pop_private_owner(pw_local *local, pw_is_free *is_free)
     if (PW_LIKELY(item != NULL)) {
         local->newest = NULL;
         if (is_free(item)) {
-            pw_local_note_low(local, --local->idle);
             return item;
         }
         local->newest = item;
     }
-    void *below = local->second;
-    if (below == NULL) {
-        return NULL;
+    item = local->second;
+    if (PW_LIKELY(item != NULL)) {
+        local->second = NULL;
+        if (is_free(item)) {
+            return item;
+        }
+        local->second = item;
     }
-    local->second = NULL;
-    if (!is_free(below)) {
-        local->second = below;
-        return NULL;
-    }
-    local->idle--;
-    /* A newest that somebody holds could not have been missed by nobody: it does not count. */
-    pw_local_note_low(local, local->idle - (item != NULL));
-    return below;
+    return NULL;
 }
 
 static inline void *
@@ -87,8 +98,9 @@ pw_local_pop_shared_owner(pw_local *local)
     if (local->head == local->tail) {
         return NULL;
     }
-    pw_local_note_low(local, --local->idle);
-    return local->ring[--local->head & (local->cap - 1)];
+    void *item = local->ring[--local->head & (local->cap - 1)];
+    pw_local_note_low(local);
+    return item;
 }
 
 static inline bool
@@ -108,24 +120,35 @@ pw_local_grow_owner(pw_local *local)
     return true;
 }
 
-/* Makes `item` the newest. False: no memory, and nothing has changed. */
+/* Makes `item` the newest, if the private part has room. */
 static inline bool
-pw_local_push_owner(pw_local *local, void *item)
+pw_local_push_private_owner(pw_local *local, void *item)
 {
     void *newest = local->newest;
     if (newest != NULL) {
-        void *second = local->second;
-        if (second != NULL) {
-            if (PW_UNLIKELY(local->head - local->tail == local->cap) &&
-                !pw_local_grow_owner(local)) {
-                return false;
-            }
-            local->ring[local->head++ & (local->cap - 1)] = second;
+        if (local->second != NULL) {
+            return false;
         }
         local->second = newest;
     }
     local->newest = item;
-    local->idle++;
+    return true;
+}
+
+/* Makes `item` the newest, and the second of a full private part shared. False: no memory, and
+ * nothing has changed. */
+static inline bool
+pw_local_push_owner(pw_local *local, void *item)
+{
+    if (pw_local_push_private_owner(local, item)) {
+        return true;
+    }
+    if (pw_local_shared(local) == local->cap && !pw_local_grow_owner(local)) {
+        return false;
+    }
+    local->ring[local->head++ & (local->cap - 1)] = local->second;
+    local->second = local->newest;
+    local->newest = item;
     return true;
 }
 
@@ -133,11 +156,10 @@ pw_local_push_owner(pw_local *local, void *item)
 static inline bool
 pw_local_push_oldest_owner(pw_local *local, void *item)
 {
-    if (local->head - local->tail == local->cap && !pw_local_grow_owner(local)) {
+    if (pw_local_shared(local) == local->cap && !pw_local_grow_owner(local)) {
         return false;
     }
     local->ring[--local->tail & (local->cap - 1)] = item;
-    local->idle++;
     return true;
 }
 
@@ -148,15 +170,13 @@ pw_local_take_oldest_owner(pw_local *local)
     void *item = NULL;
     if (local->head != local->tail) {
         item = local->ring[local->tail++ & (local->cap - 1)];
+        pw_local_note_low(local);
     } else if (local->second != NULL) {
         item = local->second;
         local->second = NULL;
     } else if (local->newest != NULL) {
         item = local->newest;
         local->newest = NULL;
-    }
-    if (item != NULL) {
-        pw_local_note_low(local, --local->idle);
     }
     return item;
 }

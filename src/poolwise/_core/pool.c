@@ -16,16 +16,20 @@ typedef struct LeaseObject LeaseObject;
 /* Guard of the fields without one: the GIL, or the pool's critical section. */
 typedef struct {
     PyObject_HEAD pw_local local;
-    PyTypeObject *made;  /* borrowed from known_types: the type of the last new or foreign object */
-    bool careful;        /* put has more to do: a reset, or the timer to start */
-    bool any_type;       /* the factory makes too many types to tell a foreign one */
-    bool watched;        /* the timer knows us */
-    size_t max_idle;     /* constant */
-    double trim_seconds; /* constant; 0: no timer */
-    LeaseObject *spare;  /* dead leases, linked by `next` */
+    uint64_t hits;
+    PyTypeObject *made;    /* the type last seen; borrowed from known_types */
+    PyTypeObject *accepts; /* made, or NULL where put has more to do than to keep the object */
+    bool careful;          /* put has: a reset, a tiny max_idle, or the timer to start */
+    bool any_type;         /* the factory makes too many types to tell a foreign one */
+    bool watched;          /* the timer knows us */
+    size_t max_idle;       /* constant until tp_clear */
+    double trim_seconds;   /* constant; 0: no timer */
+    LeaseObject *spare;    /* dead leases, linked by `next` */
     unsigned spare_count;
-    uint64_t hits, misses;
-    int64_t out, high_water; /* objects put but never got make it an estimate, below the truth */
+    uint64_t misses;
+    /* made by us and not dropped, so out = circulating - idle - held; constant on the hot path.
+     * `out` can peak only at a miss, as then nothing is idle. */
+    int64_t circulating, high_water;
     uint64_t full, rejected, failed, abandoned, pinned_dropped, trimmed, cleared, trims;
     uint64_t gets_at_trim;
     uint64_t pinned;                  /* held at the last trim */
@@ -83,6 +87,7 @@ batch_release_pinned(PoolObject *self, Batch *batch)
     }
     PyErr_Clear(); /* no memory for a name: the count below is still right */
     self->pinned_dropped += batch->count;
+    self->circulating -= (int64_t)batch->count;
     batch_release(batch);
 }
 
@@ -109,9 +114,23 @@ release_all(PoolObject *self, size_t items)
         }
         released += (Py_ssize_t)batch.count;
         self->cleared += batch.count;
+        self->circulating -= (int64_t)batch.count;
         batch_release(&batch);
     } while (items > 0);
     return released;
+}
+
+static void
+set_made(PoolObject *self, PyTypeObject *type)
+{
+    self->made = type;
+    self->accepts = self->careful ? NULL : type;
+}
+
+static int64_t
+count_out(const PoolObject *self)
+{
+    return self->circulating - (int64_t)(pw_local_idle(&self->local) + self->local.held_count);
 }
 
 /* Whether objects of this type may be in the pool; the first that is seen settles it. */
@@ -121,7 +140,7 @@ type_is_known(PoolObject *self, PyTypeObject *type)
     Py_ssize_t count = PyList_GET_SIZE(self->known_types);
     for (Py_ssize_t i = 0; i < count; i++) {
         if (PyList_GET_ITEM(self->known_types, i) == (PyObject *)type) {
-            self->made = type;
+            set_made(self, type);
             return 1;
         }
     }
@@ -134,7 +153,7 @@ type_learn(PoolObject *self, PyTypeObject *type)
     Py_ssize_t count = PyList_GET_SIZE(self->known_types);
     for (Py_ssize_t i = 0; i < count; i++) {
         if (PyList_GET_ITEM(self->known_types, i) == (PyObject *)type) {
-            self->made = type;
+            set_made(self, type);
             return 0;
         }
     }
@@ -145,7 +164,7 @@ type_learn(PoolObject *self, PyTypeObject *type)
     if (PyList_Append(self->known_types, (PyObject *)type) < 0) {
         return -1;
     }
-    self->made = type;
+    set_made(self, type);
     return 0;
 }
 
@@ -172,18 +191,10 @@ get_new(PoolObject *self)
         return NULL;
     }
     self->misses++;
-    if (++self->out > self->high_water) {
-        self->high_water = self->out;
-    }
-    return object;
-}
-
-static inline PyObject *
-count_hit(PoolObject *self, PyObject *object)
-{
-    self->hits++;
-    if (++self->out > self->high_water) {
-        self->high_water = self->out;
+    self->circulating++;
+    int64_t out = count_out(self);
+    if (out > self->high_water) {
+        self->high_water = out;
     }
     return object;
 }
@@ -196,7 +207,6 @@ take_deeper(PoolObject *self, Batch *pinned)
     if (local->second != NULL) {
         PyObject *held = local->second;
         local->second = NULL;
-        pw_local_note_low(local, --local->idle);
         if (!pw_local_hold_owner(local, held, 0)) {
             pinned->items[pinned->count++] = held;
         }
@@ -221,16 +231,14 @@ take_deeper(PoolObject *self, Batch *pinned)
     return NULL;
 }
 
-static PyObject *
+static __attribute__((noinline)) PyObject *
 get_deeper(PoolObject *self)
 {
     Batch pinned = {0};
     PyObject *object = NULL;
     Py_BEGIN_CRITICAL_SECTION(self);
     object = take_deeper(self, &pinned);
-    if (object != NULL) {
-        count_hit(self, object);
-    }
+    self->hits += object != NULL;
     Py_END_CRITICAL_SECTION();
     if (pinned.count > 0) {
         batch_release_pinned(self, &pinned);
@@ -244,9 +252,7 @@ pool_get(PoolObject *self, PyObject *Py_UNUSED(ignored))
     PyObject *object = NULL;
     Py_BEGIN_CRITICAL_SECTION(self);
     object = pw_local_pop_private_owner(&self->local, is_free);
-    if (PW_LIKELY(object != NULL)) {
-        count_hit(self, object);
-    }
+    self->hits += object != NULL;
     Py_END_CRITICAL_SECTION();
     if (PW_LIKELY(object != NULL)) {
         return object;
@@ -268,22 +274,23 @@ foreign(PoolObject *self, PyObject *object)
                     self->made == NULL ? "nothing yet" : self->made->tp_name);
 }
 
-static inline int
+/* The general way to keep an object. */
+static __attribute__((noinline)) PyObject *
 keep(PoolObject *self, PyObject *object)
 {
-    int done = 0;
+    bool kept = true;
     Py_BEGIN_CRITICAL_SECTION(self);
-    self->out--;
-    if (PW_UNLIKELY(self->local.idle >= self->max_idle)) {
+    if (pw_local_idle(&self->local) >= self->max_idle) {
         self->full++;
-    } else if (PW_LIKELY(pw_local_push_owner(&self->local, object))) {
-        Py_INCREF(object);
+        self->circulating--;
     } else {
-        self->out++;
-        done = -1;
+        kept = pw_local_push_owner(&self->local, object);
+        if (kept) {
+            Py_INCREF(object);
+        }
     }
     Py_END_CRITICAL_SECTION();
-    return done;
+    return kept ? Py_NewRef(Py_None) : PyErr_NoMemory();
 }
 
 /* 1: keep it; 0: reset said no; -1: it raised. */
@@ -294,20 +301,20 @@ run_reset(PoolObject *self, PyObject *object)
     PyObject *answer = PyObject_CallOneArg(reset, object);
     Py_DECREF(reset);
     if (answer == NULL) {
-        self->out--;
+        self->circulating--;
         self->failed++;
         return -1;
     }
     bool rejected = answer == Py_False;
     Py_DECREF(answer);
     if (rejected) {
-        self->out--;
+        self->circulating--;
         self->rejected++;
     }
     return !rejected;
 }
 
-static PyObject *
+static __attribute__((noinline)) PyObject *
 put_carefully(PoolObject *self, PyObject *object)
 {
     if (Py_TYPE(object) != self->made) {
@@ -320,7 +327,8 @@ put_carefully(PoolObject *self, PyObject *object)
     }
     if (!self->watched) {
         self->watched = true;
-        self->careful = self->reset != NULL;
+        self->careful = self->reset != NULL || self->max_idle < 2;
+        set_made(self, self->made);
         if (pw_watch((PyObject *)self, self->trim_seconds) < 0) {
             return NULL;
         }
@@ -334,22 +342,30 @@ put_carefully(PoolObject *self, PyObject *object)
             Py_RETURN_NONE;
         }
     }
-    return keep(self, object) < 0 ? PyErr_NoMemory() : Py_NewRef(Py_None);
+    return keep(self, object);
 }
 
 static PyObject *
 pool_put(PoolObject *self, PyObject *object)
 {
-    if (PW_UNLIKELY(self->careful || Py_TYPE(object) != self->made)) {
+    if (PW_UNLIKELY(Py_TYPE(object) != self->accepts)) {
         return put_carefully(self, object);
     }
-    return PW_UNLIKELY(keep(self, object) < 0) ? PyErr_NoMemory() : Py_NewRef(Py_None);
+    bool kept = false;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    kept = pw_local_push_private_owner(&self->local, object);
+    Py_END_CRITICAL_SECTION();
+    if (PW_UNLIKELY(!kept)) {
+        return keep(self, object);
+    }
+    Py_INCREF(object);
+    Py_RETURN_NONE;
 }
 
 /* Looks again at everything idle or held: what is free goes back or stays, what is held is
  * counted, and after PW_PINS_MAX trims dropped. One batch of drops at most. */
 static void
-sort_held(PoolObject *self, Batch *pinned)
+sort_held(PoolObject *self, bool resting, Batch *pinned)
 {
     pw_local *local = &self->local;
     size_t i = 0;
@@ -366,19 +382,14 @@ sort_held(PoolObject *self, Batch *pinned)
             i++;
         }
     }
-    /* The newest may be held by the variable of a running loop: only where nobody has called get
-     * since the last trim is it pinned. */
-    uint64_t gets = self->hits + self->misses;
-    bool resting = gets == self->gets_at_trim;
-    self->gets_at_trim = gets;
     self->pinned = local->held_count;
+    /* The newest may be held by the variable of a running loop: it is pinned only at rest. */
     void *private[] = {local->second, resting ? local->newest : NULL};
     for (int which = 0; which < 2; which++) {
         if (private[which] == NULL || is_free(private[which])) {
             continue;
         }
         *(which == 0 ? &local->second : &local->newest) = NULL;
-        local->idle--;
         self->pinned++;
         if (!pw_local_hold_owner(local, private[which], 1)) {
             pinned->items[pinned->count++] = private[which];
@@ -392,29 +403,29 @@ sort_held(PoolObject *self, Batch *pinned)
             self->pinned++;
             moved = pw_local_hold_owner(local, item, 1);
         }
-        if (moved) {
-            local->idle--;
-        } else {
+        if (!moved) {
             local->ring[write++ & (local->cap - 1)] = item;
         }
     }
     local->head = write;
-    if (local->idle_low > local->idle) {
-        local->idle_low = local->idle;
-    }
+    pw_local_note_low(local);
 }
 
 /* Policy `demand`: of those that were idle all the time since the last trim, drop half: nobody
- * would have missed them. */
+ * would have missed them. The private part counts only at rest, when nobody has called get. */
 static PyObject *
 pool_trim(PoolObject *self, PyObject *Py_UNUSED(ignored))
 {
     Batch batch = {0};
     size_t surplus = 0;
     Py_BEGIN_CRITICAL_SECTION(self);
-    sort_held(self, &batch);
-    surplus = (self->local.idle_low + 1) / 2;
-    self->local.idle_low = self->local.idle;
+    uint64_t gets = self->hits + self->misses;
+    bool resting = gets == self->gets_at_trim;
+    self->gets_at_trim = gets;
+    sort_held(self, resting, &batch);
+    size_t low = resting ? pw_local_idle(&self->local) : self->local.shared_low;
+    surplus = (low + 1) / 2;
+    self->local.shared_low = pw_local_shared(&self->local);
     self->trims++;
     Py_END_CRITICAL_SECTION();
     batch_release_pinned(self, &batch);
@@ -431,6 +442,7 @@ pool_trim(PoolObject *self, PyObject *Py_UNUSED(ignored))
             batch.items[batch.count++] = oldest;
         }
         self->trimmed += batch.count;
+        self->circulating -= (int64_t)batch.count;
         Py_END_CRITICAL_SECTION();
         dropped += batch.count;
         batch_release(&batch);
@@ -441,15 +453,16 @@ pool_trim(PoolObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 pool_clear_idle(PoolObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromSsize_t(release_all(self, self->local.idle + self->local.held_count));
+    return PyLong_FromSsize_t(
+        release_all(self, pw_local_idle(&self->local) + self->local.held_count));
 }
 
 static PyObject *
 pool_stats(PoolObject *self, PyObject *Py_UNUSED(ignored))
 {
     const pw_local *local = &self->local;
-    size_t private_count = (local->newest != NULL) + (local->second != NULL);
     unsigned long long gets = self->hits + self->misses;
+    long long puts = (long long)(gets - self->abandoned) - count_out(self);
     PyObject *pinned_types =
         self->pinned_types == NULL ? PyDict_New() : PyDict_Copy(self->pinned_types);
     if (pinned_types == NULL) {
@@ -458,9 +471,9 @@ pool_stats(PoolObject *self, PyObject *Py_UNUSED(ignored))
     PyObject *values = Py_BuildValue(
         "{s:O,s:K,s:K,s:K,s:L,s:L,s:n,s:n,s:n,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:N}", "name",
         self->name, "gets", gets, "hits", (unsigned long long)self->hits, "misses",
-        (unsigned long long)self->misses, "puts", (long long)gets - self->out, "high_water",
-        (long long)self->high_water, "idle_private", (Py_ssize_t)private_count, "idle_shared",
-        (Py_ssize_t)(local->idle - private_count), "held", (Py_ssize_t)local->held_count, "pinned",
+        (unsigned long long)self->misses, "puts", puts, "high_water", (long long)self->high_water,
+        "idle_private", (Py_ssize_t)pw_local_private(local), "idle_shared",
+        (Py_ssize_t)pw_local_shared(local), "held", (Py_ssize_t)local->held_count, "pinned",
         (unsigned long long)self->pinned, "trims", (unsigned long long)self->trims,
         "dropped_trimmed", (unsigned long long)self->trimmed, "dropped_cleared",
         (unsigned long long)self->cleared, "dropped_full", (unsigned long long)self->full,
@@ -565,7 +578,7 @@ lease_dealloc(LeaseObject *self)
         Py_DECREF(type);
     }
     if (object != NULL) { /* entered and never left */
-        pool->out--;
+        pool->circulating--;
         pool->abandoned++;
         Py_DECREF(object);
     }
@@ -644,7 +657,7 @@ pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->max_idle = idle_limit;
     self->trim_seconds = seconds;
     self->watched = seconds == 0.0;
-    self->careful = self->reset != NULL || !self->watched;
+    self->careful = self->reset != NULL || idle_limit < 2 || !self->watched;
     return (PyObject *)self;
 }
 
@@ -672,6 +685,7 @@ static int
 pool_tp_clear(PoolObject *self)
 {
     self->careful = true; /* no put finds a way round the missing reset */
+    self->accepts = NULL;
     self->max_idle = 0;
     release_all(self, SIZE_MAX);
     Py_CLEAR(self->factory);
@@ -706,7 +720,8 @@ pool_dealloc(PoolObject *self)
 static PyObject *
 pool_repr(PoolObject *self)
 {
-    return PyUnicode_FromFormat("<poolwise.Pool %R, %zu idle>", self->name, self->local.idle);
+    return PyUnicode_FromFormat("<poolwise.Pool %R, %zu idle>", self->name,
+                                pw_local_idle(&self->local));
 }
 
 static PyMethodDef pool_methods[] = {

@@ -26,9 +26,9 @@ static inline size_t
 pw_class_index(size_t last)
 {
     last |= last < PW_PAGE_BYTES ? PW_LINE_BYTES - 1 : PW_PAGE_BYTES - 1;
-    unsigned k = 63u - (unsigned)__builtin_clzl(last);
-    size_t rest = last ^ ((size_t)1 << k);
-    size_t step = (rest >> (k - 2)) + ((rest >> (k - 4)) != 0);
+    unsigned k = 63u ^ (unsigned)__builtin_clzl(last);
+    size_t sixteenths = last >> (k - 4); /* 16 to 31 */
+    size_t step = (sixteenths >> 2) - 4 + (sixteenths != 16);
     return (k - PW_CLASS_FIRST_LOG2) * PW_CLASS_STEPS + step;
 }
 

@@ -67,7 +67,7 @@ class PoolStats:
     @property
     def out(self) -> int:
         """Got and not put back; an estimate as `high_water` is."""
-        return self.gets - self.puts
+        return self.gets - self.puts - self.dropped_abandoned
 
     @property
     def hit_rate(self) -> float:
@@ -109,7 +109,7 @@ class BufferPoolStats:
     out: int
     """Blocks that a buffer has, fallbacks included."""
     high_water: int
-    """The most that were out at once."""
+    """No more than these were out at once: the sum of what each size class had out at most."""
     idle: int
     idle_bytes: int
     """Capacity of the idle blocks: resident, if ever written."""
