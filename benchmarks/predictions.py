@@ -1,0 +1,258 @@
+"""Are the advisor's predictions true? Predicted and measured gain of real programs, side by side.
+
+    python benchmarks/predictions.py [--runs N] [--only NAME,…] [--subjects FILE] [--json FILE]
+
+For each program of examples/subjects.toml, `poolwise advise` is run and then `poolwise try` with
+the remedy, so often as --runs says: each run predicts anew and measures anew. Tried is the twin
+where the expected verdict is the twin's, else the settings, also where the advice is expected to
+be `don't`. Counted is how many runs
+
+  inside    measured a gain inside the predicted interval; where no gain of what is tried was
+            predicted, one of at most 2 points
+  sign      did not contradict the sign of the prediction
+  narrow    predicted an interval of at most 2 points, or 30 % of its value, to each side
+  answer    named the expected verdict first
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from poolwise.advise.calibrate import machine
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+SERVER_SECONDS = 20.0  # of a server under advise
+POINTS, SHARE = 0.02, 0.30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A program, the verdict that is expected to lead, and what is tried."""
+
+    name: str
+    program: tuple[str, ...]
+    expect: str
+    against: str | None  # the twin; None: the settings are tried
+    load: tuple[str, ...]  # of a server that never ends, with {port} as the program has
+
+    @property
+    def tried(self) -> str:
+        return self.expect if self.against else "settings"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """CPU seconds saved per CPU second."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        value, low, high = (f"{100 * x:.1f}" for x in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One prediction with one measurement. None: nothing was predicted."""
+
+    predicted: Interval | None
+    measured: Interval
+    answer: str  # the verdict named first
+
+    @property
+    def inside(self) -> bool:
+        if self.predicted is None:
+            return self.measured.value <= POINTS
+        return self.predicted.low <= self.measured.value <= self.predicted.high
+
+    @property
+    def right_sign(self) -> bool:
+        """The measurement does not contradict the sign of the prediction."""
+        if self.predicted is None or self.predicted.value <= POINTS:
+            return self.measured.low <= POINTS
+        return self.measured.high > 0
+
+    @property
+    def narrow(self) -> bool:
+        if self.predicted is None:
+            return True
+        wide = max(
+            self.predicted.high - self.predicted.value, self.predicted.value - self.predicted.low
+        )
+        return wide <= max(POINTS, SHARE * abs(self.predicted.value))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=10, help="of each program (default 10)")
+    parser.add_argument("--pairs", type=int, default=10, help="of each try (default 10)")
+    parser.add_argument("--only", metavar="NAME,…", help="these programs only")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures to FILE")
+    ns = parser.parse_args()
+    chosen = subjects()
+    if ns.only:
+        chosen = [one for one in chosen if one.name in ns.only.split(",")]
+    if not chosen:
+        sys.exit(f"no program of examples/subjects.toml is called {ns.only}")
+    runs: dict[str, list[Run]] = {subject.name: [] for subject in chosen}
+    for turn in range(ns.runs):
+        for subject in chosen:
+            say(f"run {turn + 1} of {ns.runs}: {subject.name} …")
+            runs[subject.name].append(predict_and_measure(subject, ns.pairs))
+    show(chosen, runs, ns.pairs)
+    if ns.json:
+        written = {
+            "schema": 1,
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": machine(),
+            "pairs": ns.pairs,
+            "subjects": {
+                name: [
+                    {**asdict(run), "inside": run.inside, "narrow": run.narrow} for run in several
+                ]
+                for name, several in runs.items()
+            },
+        }
+        ns.json.write_text(json.dumps(written, indent=1) + "\n")
+
+
+def subjects() -> list[Subject]:
+    with (EXAMPLES / "subjects.toml").open("rb") as file:
+        tables = tomllib.load(file)["subject"]
+    return [
+        Subject(
+            name=table["name"],
+            program=(table["program"], *table.get("forever", table["arguments"])),
+            expect=table["expect"],
+            against=table["against"] if table.get("against_verdict") == table["expect"] else None,
+            load=tuple(table.get("load", ())),
+        )
+        for table in tables
+    ]
+
+
+def predict_and_measure(subject: Subject, pairs: int) -> Run:
+    port = free_port()
+    program = [word.format(port=port) for word in subject.program]
+    load = [sys.executable, *(word.format(port=port) for word in subject.load)]
+    remedy = ["--against", subject.against] if subject.against else ["--with", "settings"]
+    with tempfile.TemporaryDirectory() as directory:
+        report, trial = Path(directory, "report.json"), Path(directory, "trial.json")
+        if subject.load:
+            with loading(load, port):
+                limit = ["--for", str(SERVER_SECONDS)]
+                poolwise("advise", *limit, "--json", str(report), *program)
+            remedy += ["--load", shlex.join(load)]
+        else:
+            poolwise("advise", "--json", str(report), *program)
+        poolwise("try", *remedy, "--pairs", str(pairs), "--json", str(trial), *program)
+        found = json.loads(report.read_bytes())
+        gain = json.loads(trial.read_bytes())["gain"]
+    return Run(
+        predicted=prediction(found, subject),
+        measured=Interval(gain["value"], gain["low"], gain["high"]),
+        answer=next((v["verdict"] for v in found["verdicts"]), "don't"),
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def loading(command: list[str], port: int) -> Iterator[None]:
+    """Run `command` as soon as something answers on `port`; wait for its end."""
+
+    def run() -> None:
+        deadline = time.monotonic() + SERVER_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        subprocess.run(command, cwd=EXAMPLES, stdout=subprocess.DEVNULL, check=False)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def prediction(report: dict[str, Any], subject: Subject) -> Interval | None:
+    """What the report promises for what is tried: several verdicts add up."""
+    gains = [v["gain"] for v in report["verdicts"] if v["verdict"] == subject.tried]
+    if not gains:
+        return None
+    return Interval(*(sum(gain[end] for gain in gains) for end in ("value", "low", "high")))
+
+
+def poolwise(*words: str) -> None:
+    command = [sys.executable, "-m", "poolwise", *words]
+    ended = subprocess.run(
+        command, cwd=EXAMPLES, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}, check=False,
+    )  # fmt: skip
+    if ended.returncode != 0:
+        sys.exit(f"{shlex.join(command)} failed:\n{ended.stderr[-2000:]}")
+
+
+def show(chosen: list[Subject], runs: dict[str, list[Run]], pairs: int) -> None:
+    """As a Markdown table, for docs/benchmarks.md: the middle run, and how many were right."""
+    titles = (
+        "program | expected | tried | predicted, % | measured, % | inside | sign | narrow | answer"
+    )
+    print(f"| {titles} |\n|" + "---|" * 9)
+    right = total = 0
+    for subject in chosen:
+        several = sorted(runs[subject.name], key=lambda run: run.measured.value)
+        middle = several[len(several) // 2]
+        counts = [
+            f"{sum(values)} of {len(several)}"
+            for values in (
+                [run.inside for run in several],
+                [run.right_sign for run in several],
+                [run.narrow for run in several],
+                [run.answer == subject.expect for run in several],
+            )
+        ]
+        right += sum(run.inside for run in several)
+        total += len(several)
+        predicted = "none" if middle.predicted is None else str(middle.predicted)
+        cells = [subject.name, subject.expect, subject.tried, predicted, str(middle.measured)]
+        print("|", " | ".join(cells + counts), "|")
+    print(f"\ninside in {right} of {total} runs; {pairs} pairs a trial; the middle run is shown.")
+    print("; ".join(f"{name} {' '.join(value.split())}" for name, value in machine().items()))
+
+
+def say(sentence: str) -> None:
+    print(f"predictions: {sentence}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
