@@ -1,0 +1,196 @@
+# poolwise: every target works as the first command after a clone. `make help` lists them.
+#
+#   PYTHON=python3.12   another interpreter (with VENV=, BUILD= of its own)
+#   JOBS=1              test processes at once
+#   TESTS=tests/pools   a part of the tests
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BUILD ?= build/dev
+JOBS ?= 2
+TESTS ?= tests
+DEMO := .venv-demo
+ASAN := .venv-asan
+
+PYTEST := -m pytest -n $(JOBS) --dist loadfile
+# What builds the core: cmake and ninja of the system, or else from the package index.
+TOOLS := scikit-build-core $(if $(shell command -v cmake 2>/dev/null),,cmake) \
+	$(if $(shell command -v ninja 2>/dev/null),,ninja)
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard src/poolwise/_core/*)
+MODULES := $(shell find src -name '*.py' -o -name '*.pyi' -o -name py.typed)
+C_FILES := $(wildcard src/poolwise/_core/*.[ch])
+
+# $(call install,VENV,PACKAGES): by uv, ten times faster, or by pip where uv cannot be had.
+define install
+	if [ -x $(1)/bin/uv ]; then $(1)/bin/uv pip install -q --python $(1)/bin/python $(2); \
+	else $(1)/bin/python -m pip install -q $(2); fi
+endef
+
+# $(call own,VENV,OPTIONS): build poolwise itself. By pip: uv would take an old build of a
+# changed C file out of its cache.
+define own
+	$(1)/bin/python -m pip install -q --no-build-isolation --no-deps $(2)
+endef
+
+.PHONY: help
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
+		while IFS=: read -r name rest; do printf '  make %-10s %s\n' "$$name" "$${rest##*## }"; done
+
+# ---- environments -------------------------------------------------------------------------
+
+.PHONY: checked
+checked:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1), poolwise needs 3.11 or newer:" \
+		"make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; \
+		sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || { \
+		echo "make: $(PYTHON) has no Python.h to build the C core with:" \
+		"on Debian, apt-get install python3-dev" >&2; exit 1; }
+
+%/.made:
+	@$(MAKE) checked
+	@echo "== $*: a virtual environment"
+	@rm -rf $*
+	@$(PYTHON) -m venv $* || { \
+		echo "make: $(PYTHON) -m venv failed: on Debian, apt-get install python3-venv" >&2; exit 1; }
+	@$*/bin/python -m pip install -q --disable-pip-version-check uv || \
+		$*/bin/python -m pip install -q --upgrade 'pip>=25.1'
+	@$(call install,$*,$(TOOLS) rich)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	@echo "== $(VENV): what the tests and checks need"
+	@$(call install,$(VENV),--group dev)
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.made $(SOURCES) $(MODULES)
+	@echo "== $(VENV): the C core, in $(BUILD)"
+	@$(call own,$(VENV),-C editable.rebuild=false -C build-dir=$(BUILD) -e .)
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.made pyproject.toml
+	@echo "== $(VENV): what the documentation needs"
+	@$(call install,$(VENV),--group docs)
+	@touch $@
+
+$(DEMO)/.built: $(DEMO)/.made $(SOURCES) $(MODULES)
+	@echo "== $(DEMO): poolwise, installed as a user would"
+	@$(call install,$(DEMO),'numpy>=2.0')
+	@$(call own,$(DEMO),-C build-dir=build/demo .)
+	@touch $@
+
+$(DEMO)/.bench: $(DEMO)/.built examples/requirements.txt
+	@echo "== $(DEMO): the example programs' packages, and the peers"
+	@$(call install,$(DEMO),--group bench 'matplotlib>=3.9' -r examples/requirements.txt)
+	@touch $@
+
+$(ASAN)/.built: $(ASAN)/.made $(SOURCES) $(MODULES)
+	@echo "== $(ASAN): the C core with AddressSanitizer and UndefinedBehaviorSanitizer"
+	@$(call install,$(ASAN),--group dev)
+	@$(call own,$(ASAN),-C build-dir=build/asan -C cmake.build-type=Debug \
+		-C cmake.define.SANITIZE=ON .)
+	@touch $@
+
+# ---- what people type ---------------------------------------------------------------------
+
+PROGRAM := examples/spectra/spectra.py
+TWIN := examples/spectra/spectra_reuse.py
+ARGUMENTS := --megabytes 120
+
+.PHONY: demo
+demo: $(DEMO)/.built ## a real program: its verdicts, then the predicted beside the measured gain
+	@mkdir -p out
+	@echo; echo '$$ poolwise advise $(PROGRAM) $(ARGUMENTS)'
+	@$(DEMO)/bin/poolwise advise --json out/report.json --patch out/report.patch \
+		$(PROGRAM) $(ARGUMENTS) > out/spectra.txt
+	@echo; echo '$$ poolwise try --with settings $(PROGRAM) $(ARGUMENTS)'
+	@$(DEMO)/bin/poolwise try --with settings --predicted out/report.json --json out/try.json \
+		--max-pairs 6 $(PROGRAM) $(ARGUMENTS)
+	@if grep -qE '"verdict": "(preallocate|buffer pool|pool)"' out/report.json; then \
+		echo; echo '$$ poolwise try $(PROGRAM) --against $(TWIN) $(ARGUMENTS)'; \
+		$(DEMO)/bin/poolwise try --predicted out/report.json --json out/try-twin.json \
+			--max-pairs 6 $(PROGRAM) --against $(TWIN) $(ARGUMENTS); \
+	fi
+
+.PHONY: build
+build: $(VENV)/.built ## the package into .venv, editable; Python changes need no new build
+
+.PHONY: test
+test: $(VENV)/.dev $(VENV)/.built ## all tests
+	$(VENV)/bin/python $(PYTEST) $(TESTS)
+
+.PHONY: bench
+bench: $(DEMO)/.bench ## every table that the documentation quotes, into out/: an hour or more
+	@mkdir -p out
+	$(DEMO)/bin/poolwise bench paradox --json out/paradox.json --plot out/paradox.svg | tee out/paradox.txt
+	$(DEMO)/bin/python benchmarks/pairs.py --json out/pairs.json | tee out/pairs.txt
+	$(DEMO)/bin/python benchmarks/overhead.py --json out/overhead.json | tee out/overhead.txt
+	$(DEMO)/bin/python benchmarks/predictions.py --json out/predictions.json | tee out/predictions.txt
+
+.PHONY: lint
+lint: $(VENV)/.dev $(VENV)/.built ## style, spelling, types, stubs, C format, C checks
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy --strict
+	$(VENV)/bin/python -m mypy.stubtest poolwise._core
+	$(VENV)/bin/codespell src tests docs examples benchmarks README.md CHANGELOG.md Makefile
+	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
+	@if command -v cppcheck > /dev/null; then \
+		echo cppcheck src/poolwise/_core; \
+		cppcheck --quiet --std=c11 --error-exitcode=1 --enable=warning,portability \
+			--inline-suppr --suppress=missingReturn src/poolwise/_core; \
+	else echo "lint: cppcheck is not here and was left out: apt-get install cppcheck"; fi
+
+# The suite under the sanitizers, once with malloc below every object and once with CPython's own
+# allocator, which the sampler also wraps. The interpreter itself leaks at exit (3.12, 3.13), so a
+# leak counts if our module stands in its stack.
+SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" LSAN_OPTIONS=exitcode=0 \
+	ASAN_OPTIONS=log_path=$(CURDIR)/build/asan/logs/log
+
+.PHONY: sanitize
+sanitize: $(ASAN)/.built ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@rm -rf build/asan/logs; mkdir -p build/asan/logs
+	$(SANITIZED) PYTHONMALLOC=malloc $(ASAN)/bin/python $(PYTEST) $(TESTS)
+	$(SANITIZED) $(ASAN)/bin/python $(PYTEST) $(TESTS)
+	@cat build/asan/logs/log.* 2>/dev/null | awk -v RS= \
+		'/leak of/ && /\/_core[.\/]/ {print; n++} /ERROR: AddressSanitizer|runtime error:/ {print; n++} \
+		END {print "leaks and errors with our module in their stack: " n+0; exit n > 0}'
+
+.PHONY: test-all
+test-all: ## all tests on each of Python 3.11, 3.12 and 3.13 that is here
+	@for version in 3.11 3.12 3.13; do \
+		python=; \
+		for candidate in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
+			if "$$candidate" -c '' 2> /dev/null; then python="$$candidate"; fi; \
+		done; \
+		if [ -z "$$python" ]; then echo "== Python $$version is not here: left out"; continue; fi; \
+		echo "== Python $$version: $$python"; \
+		$(MAKE) test PYTHON="$$python" VENV=.venv-$$version BUILD=build/$$version; \
+	done
+
+.PHONY: docs
+docs: $(VENV)/.docs $(VENV)/.built ## the documentation, into docs/_build/html
+	$(VENV)/bin/sphinx-build -q -W -E -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+.PHONY: lowest
+lowest: ## all tests with the oldest versions of the dependencies that are allowed
+	@$(MAKE) .venv-lowest/.made
+	@.venv-lowest/bin/uv pip install -q --python .venv-lowest/bin/python \
+		--resolution lowest-direct --only-binary=:all: --group dev rich==14.0.0 numpy==2.0.0
+	@touch .venv-lowest/.dev
+	@$(MAKE) test VENV=.venv-lowest BUILD=build/lowest
+
+.PHONY: clean
+clean: ## remove everything that was made here
+	rm -rf build dist out docs/_build .venv .venv-* .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
