@@ -80,7 +80,13 @@ def main() -> int:
     options = parser.parse_args()
 
     started = time.perf_counter()
-    tally = asyncio.run(load(options.url, options.requests, options.seconds, options.parallel))
+    try:
+        tally = asyncio.run(load(options.url, options.requests, options.seconds, options.parallel))
+    except aiohttp.ClientError as error:
+        print(f"no answer from {options.url} ({error}): start server.py first", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     answers = sum(tally.statuses.values())
     statuses = ", ".join(f"{count} x {code}" for code, count in sorted(tally.statuses.items()))
     print(f"{answers} answers ({statuses}), {tally.size} bytes, checksum {tally.checksum:08x}")

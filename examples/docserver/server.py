@@ -133,6 +133,9 @@ def main() -> int:
     options = parser.parse_args()
     try:
         return asyncio.run(serve(options.port, options.requests))
+    except OSError as error:
+        print(f"cannot serve on port {options.port} ({error}): try --port 0", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 0
 
