@@ -118,14 +118,21 @@ def main() -> None:
     for name in names:
         words[name] = script(name, loops(name, environment))
     taken: dict[str, list[dict[str, Run]]] = {name: [] for name in names}
-    for turn in range(turns):
-        say(f"turn {turn + 1} of {turns} …")
-        for name in names:
-            order = ["bare", *arms]
-            order = order[turn % len(order) :] + order[: turn % len(order)]
-            taken[name].append(
-                {arm: run(ARMS.get(arm, bare), words[name], environment) for arm in order}
-            )
+    try:
+        for turn in range(turns):
+            say(f"turn {turn + 1} of {turns} …")
+            for name in names:
+                order = ["bare", *arms]
+                order = order[turn % len(order) :] + order[: turn % len(order)]
+                taken[name].append(
+                    {arm: run(ARMS.get(arm, bare), words[name], environment) for arm in order}
+                )
+    except KeyboardInterrupt:
+        whole = min(len(runs) for runs in taken.values())
+        if not whole:
+            sys.exit("overhead: interrupted before the first turn was over")
+        say(f"interrupted: {whole} whole turns are shown")
+        taken = {name: runs[:whole] for name, runs in taken.items()}
     result = summary(taken, arms)
     show(result)
     if ns.json:

@@ -115,10 +115,14 @@ def main() -> None:
     if not chosen:
         sys.exit(f"no program of examples/subjects.toml is called {ns.only}")
     runs: dict[str, list[Run]] = {subject.name: [] for subject in chosen}
-    for turn in range(ns.runs):
-        for subject in chosen:
-            say(f"run {turn + 1} of {ns.runs}: {subject.name} …")
-            runs[subject.name].append(predict_and_measure(subject, ns.pairs))
+    try:
+        for turn in range(ns.runs):
+            for subject in chosen:
+                say(f"run {turn + 1} of {ns.runs}: {subject.name} …")
+                runs[subject.name].append(predict_and_measure(subject, ns.pairs))
+    except KeyboardInterrupt:
+        say("interrupted: the finished runs are shown")
+        chosen = [subject for subject in chosen if runs[subject.name]]
     show(chosen, runs, ns.pairs)
     if ns.json:
         written = {
