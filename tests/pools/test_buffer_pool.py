@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import re
 import threading
 import weakref
@@ -47,7 +48,7 @@ def test_alignment(size: int, outside: bool) -> None:
     boundary = 64 if size < 4096 else 4096
     addresses = sorted(address(buffer) for buffer in out)
     assert all(at % boundary == 0 for at in addresses)
-    assert all(high - low >= size for low, high in zip(addresses, addresses[1:], strict=False))
+    assert all(high - low >= size for low, high in itertools.pairwise(addresses))
 
 
 def test_a_block_comes_back_with_the_last_reference() -> None:
@@ -139,11 +140,11 @@ def test_the_context_manager_releases() -> None:
 
 def test_an_error_under_way_is_not_hidden_by_a_view() -> None:
     pool = untimed()
+    views = []
     with pytest.raises(KeyError), pool.acquire(10) as buffer:
-        view = memoryview(buffer)
-        raise KeyError
+        raise KeyError(views.append(memoryview(buffer)))
     del buffer
-    view.release()
+    views.clear()
     assert pool.stats().out == 0
 
 

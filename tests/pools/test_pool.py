@@ -429,13 +429,15 @@ def test_a_pool_in_a_cycle_is_collected() -> None:
 
 
 def test_a_cycle_through_factory_and_reset_is_collected() -> None:
-    def reset(thing: Thing) -> None:
-        pool.stats()
+    holder: list[Pool[Thing]] = []
 
-    pool: Pool[Thing] = Pool(Thing, reset=reset, trim=None)
-    pool.put(pool.get())
-    watcher = weakref.ref(pool)
-    del pool, reset
+    def reset(thing: Thing) -> None:
+        holder[0].stats()
+
+    holder.append(Pool(Thing, reset=reset, trim=None))
+    holder[0].put(holder[0].get())
+    watcher = weakref.ref(holder[0])
+    del holder, reset
     gc.collect()
     assert watcher() is None
 
@@ -498,7 +500,7 @@ def test_put_none_and_foreign_objects() -> None:
     with pytest.raises(poolwise.ForeignPut, match="this str is not from pool 'things'"):
         pool.put("text")
     with pytest.raises(ValueError, match="which makes Thing"):
-        pool.put(None or 3)
+        pool.put(3)
     pool.put(thing)
     assert pool.stats().puts == 1
 
