@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 import pytest
 from scipy import stats
 
-from poolwise.advise import sequential
+from poolwise.advise import sequential, trial
 from poolwise.advise.sequential import Interval
 
 SEEDS = 2000
 LOOKS = 40
-FIRST_LOOK = 6
+FIRST_LOOK = trial.FIRST_LOOK_PAIRS
 
 
 def wrong_at_some_look(

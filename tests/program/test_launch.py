@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def test_what_it_used_is_counted_with_the_children_it_waited_for(tmp_path: Path)
 def test_peak_is_the_program_s_and_not_inherited_from_a_big_parent(tmp_path: Path) -> None:
     ballast = bytearray(100_000_000)
     ballast[::4096] = b"x" * len(ballast[::4096])
-    # As long as the parent needs to look at it once: the pipe is closed when it has been waited on.
+    # Long enough for the parent, which looks once a second, to see it.
     outcome = run(tmp_path, "import time\nwhile time.process_time() < 1.3: pass")
     assert 0 < outcome.peak_bytes < 50_000_000, len(ballast)
 
@@ -172,10 +173,30 @@ def test_signals_are_sent_on_and_the_end_is_the_same(tmp_path: Path) -> None:
     assert parent.wait(timeout=60) == -signal.SIGTERM
 
 
-def test_ctrl_c_at_the_terminal_arrives_once(tmp_path: Path) -> None:
-    """In a real terminal: its driver sends SIGINT to the whole foreground group."""
-    import pty
+class Terminal:
+    """A real terminal with PARENT in its foreground: its driver turns ^C into SIGINT for both."""
 
+    def __init__(self, program: str) -> None:
+        self.pid, terminal = pty.fork()
+        if self.pid == 0:
+            os.execv(sys.executable, [sys.executable, "-c", PARENT, program])
+        self.screen = os.fdopen(terminal, "r+b", buffering=0)
+        self.seen = b""
+
+    def until(self, word: bytes) -> None:
+        while word not in self.seen:
+            self.seen += self.screen.read(1000)
+
+    def press_ctrl_c(self) -> None:
+        self.screen.write(b"\x03")
+
+    def end(self) -> int:
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.screen.close()
+        return code
+
+
+def test_ctrl_c_at_the_terminal_arrives_once(tmp_path: Path) -> None:
     source = """
         import os, signal
         reading, writing = os.pipe()
@@ -189,24 +210,23 @@ def test_ctrl_c_at_the_terminal_arrives_once(tmp_path: Path) -> None:
         print("asks", flush=True)
         print("heard", first, os.read(reading, 1)[0], flush=True)
     """
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-c", PARENT, write(tmp_path, source)])
-    with os.fdopen(terminal, "r+b", buffering=0) as screen:
-        seen = b""
+    terminal = Terminal(write(tmp_path, source))
+    terminal.until(b"ready")
+    terminal.press_ctrl_c()
+    terminal.until(b"asks")
+    os.kill(terminal.pid, signal.SIGUSR1)
+    terminal.until(b"heard 2 10")
+    terminal.until(b"0 None")
+    assert terminal.end() == 0
 
-        def until(word: bytes) -> None:
-            nonlocal seen
-            while word not in seen:
-                seen += screen.read(1000)
 
-        until(b"ready")
-        screen.write(b"\x03")
-        until(b"asks")
-        os.kill(pid, signal.SIGUSR1)
-        until(b"heard 2 10")
-        until(b"0 None")
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+def test_ctrl_c_that_ends_the_program_leaves_its_parent_time_to_report(tmp_path: Path) -> None:
+    source = "import signal; signal.signal(2, signal.SIG_DFL); print('ready', flush=True)\n"
+    terminal = Terminal(write(tmp_path, source + "while True: signal.pause()"))
+    terminal.until(b"ready")
+    terminal.press_ctrl_c()
+    terminal.until(b"None 2")  # printed by the parent, which then ends likewise
+    assert terminal.end() == -signal.SIGINT
 
 
 def test_an_unencodable_name_reaches_the_child(tmp_path: Path) -> None:

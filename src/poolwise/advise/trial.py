@@ -37,7 +37,7 @@ SHORTEST_TURN_SECONDS = 0.002
 # in which it only waited for a busy processor do not count.
 COMPUTES_FROM, COMPUTES_TO = 0.6, 1.3
 # How many pairs before the first look: at fewer, a few like values look like certainty.
-FIRST_LOOK_PAIRS = 6
+FIRST_LOOK_PAIRS = 4
 # A trial without a number of pairs takes about a minute, and no more than so many pairs.
 TRIAL_SECONDS = 50.0
 MOST_PAIRS = 40
@@ -109,7 +109,7 @@ def run(
     """Run both arms in pairs and compare them; for the main thread.
 
     pairs: so many, and one look at the end. Without it a look after each pair, until the answer is
-    clear or `max_pairs` are done (by default as many as fit into about a minute, 6 to 40).
+    clear or `max_pairs` are done (by default as many as fit into about a minute, 4 to 40).
     one_after_the_other: or in turns; None decides by what the warm-up runs did.
     compare: whether both must print the same. stdin: a file that every run reads. load: a shell
     command for a server; each run is the server's, from its start until the load ends.

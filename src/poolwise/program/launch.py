@@ -289,6 +289,9 @@ def run_child(
         wall = time.monotonic() - started
         outcome = reap(pid, wall_seconds=wall, inherited_bytes=inherited, seen_bytes=seen)
         pid = 0
+        # A Ctrl-C that ended the program was sent to us in the same moment: it is dealt with.
+        while signal.sigtimedwait({signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD}, 0) is not None:
+            pass
         return outcome
     finally:
         if pid:
