@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import signal
+import sys
 import textwrap
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from poolwise.advise import trial
 from poolwise.advise.sequential import Interval
-from poolwise.advise.trial_processes import Arm
+from poolwise.advise.trial_processes import Arm, Run
 from poolwise.errors import PoolwiseError
 from poolwise.program import Instructions, Program
 
@@ -67,6 +69,39 @@ def test_children_are_stopped_and_counted_with_their_parent(tmp_path: Path) -> N
     assert result.order == "in turns"
     assert result.old.cpu_seconds >= 0.4
     assert 0.3 < result.gain.value < 0.5
+
+
+def test_a_pause_stops_the_whole_group(tmp_path: Path) -> None:
+    source = """
+        import os
+        child = os.fork()
+        if child:
+            print(os.getpid(), child, flush=True)
+            open(sys.argv[1], "w").close()
+        while True:
+            pass
+    """
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    one = Run(arm(tmp_path, "one", source, str(fifo)), tmp_path, "run", None)
+    one.resume()
+    try:
+        fifo.read_bytes()
+        pids = one.stdout.read_text().split()
+
+        def states() -> set[str]:
+            return {Path(f"/proc/{p}/stat").read_text().rpartition(")")[2][1] for p in pids}
+
+        one.pause()
+        while states() != {"T"}:  # a test that hangs here has found one that goes on
+            pass
+        one.resume()
+        while "T" in states():
+            pass
+    finally:
+        one.end()
+    assert one.outcome is not None
+    assert one.outcome.signal == signal.SIGINT
 
 
 @pytest.mark.parametrize(
@@ -169,8 +204,6 @@ os.remove(sys.argv[1])
 
 
 def test_a_server_under_load(tmp_path: Path) -> None:
-    import sys
-
     port = tmp_path / "port"
     server = arm(tmp_path, "server", SERVER, str(port))
     (tmp_path / "load.py").write_text(LOAD)

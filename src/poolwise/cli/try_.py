@@ -64,7 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sequential", action="store_true", help="always one after the other")
     parser.add_argument("--no-compare", action="store_true", help="do not compare what they print")
-    parser.add_argument("--load", metavar="COMMAND", help="for a server: start, load, interrupt")
+    parser.add_argument(
+        "--load",
+        metavar="COMMAND",
+        help="for a server: it is started, loaded and interrupted in each run; the load waits until "
+        "it answers, and does the same work each time",
+    )
     parser.add_argument("--predicted", type=Path, metavar="FILE", help="advise's --json FILE")
     parser.add_argument(
         "--predicted-sites", metavar="FUNC,…", help="only the predictions for these functions"

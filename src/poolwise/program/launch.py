@@ -118,7 +118,7 @@ class Instructions:
 
     settings: parts of the settings remedy, "malloc", "gc".
     overlay: source file -> file whose text is compiled in its place.
-    profile: passed to `poolwise.profile.child.start`, or None.
+    profile: passed to `poolwise.profile.child.start`, or None; of strings, numbers, lists, dicts.
     """
 
     settings: tuple[str, ...] = ()
