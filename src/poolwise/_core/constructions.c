@@ -30,9 +30,11 @@ typedef struct {
 static ternaryfunc original_call;
 static class_slot classes[CLASS_SLOTS];
 static uint32_t class_count;
+static uint64_t clock_ns; /* what reading the clock twice says of nothing */
 
 #define HASHED_ITEMS 32
 #define HASHED_DEPTH 3
+#define HASHED_TEXT 1024
 
 static uint64_t hash_argument(PyObject *argument, uint64_t fresh, int depth);
 
@@ -68,6 +70,10 @@ hash_argument(PyObject *argument, uint64_t fresh, int depth)
     if (argument == Py_None || PyType_Check(argument) || PyFunction_Check(argument) ||
         PyModule_Check(argument)) {
         return (uintptr_t)argument;
+    }
+    if ((PyUnicode_CheckExact(argument) && PyUnicode_GET_LENGTH(argument) > HASHED_TEXT) ||
+        (PyBytes_CheckExact(argument) && PyBytes_GET_SIZE(argument) > HASHED_TEXT)) {
+        return fresh; /* content to work on, not a setting */
     }
     if (PyUnicode_CheckExact(argument) || PyLong_CheckExact(argument) ||
         PyBool_Check(argument) || PyFloat_CheckExact(argument) || PyBytes_CheckExact(argument)) {
@@ -121,11 +127,15 @@ timed_call(class_slot *slot, PyObject *type, PyObject *args, PyObject *kwargs)
 {
     double weight = slot->rate;
     slot->calls_left = INT64_MAX; /* a call of the same class inside this one is not timed */
-    uint64_t start_ns = pw_clock_ns();
-    uint64_t arguments = hash_arguments(args, kwargs, start_ns);
+    uint64_t arguments = hash_arguments(args, kwargs, pw_clock_ns());
+    /* Real time is the sharper clock, but runs on while the thread waits for a processor. */
     uint64_t start_cpu_ns = pw_cpu_clock_ns();
+    uint64_t start_ns = pw_clock_ns();
     PyObject *object = original_call(type, args, kwargs);
-    uint64_t duration_ns = pw_cpu_clock_ns() - start_cpu_ns;
+    uint64_t duration_ns = pw_clock_ns() - start_ns;
+    uint64_t cpu_ns = pw_cpu_clock_ns() - start_cpu_ns;
+    duration_ns = cpu_ns < duration_ns ? cpu_ns : duration_ns;
+    duration_ns -= duration_ns < clock_ns ? duration_ns : clock_ns;
     /* Only a fresh object of just this class: not a singleton, not what __new__ made instead. */
     if (object != NULL && Py_TYPE(object) == (PyTypeObject *)type && Py_REFCNT(object) == 1) {
         pw_sample_construction(object, (PyTypeObject *)type, arguments, weight, start_ns,
@@ -161,6 +171,12 @@ pw_constructions_install(PyObject *metaclasses)
     }
     if (original_call == NULL) {
         original_call = PyType_Type.tp_call;
+        clock_ns = UINT64_MAX;
+        for (int i = 0; i < 16; i++) {
+            uint64_t start_ns = pw_clock_ns();
+            uint64_t nothing_ns = pw_clock_ns() - start_ns;
+            clock_ns = nothing_ns < clock_ns ? nothing_ns : clock_ns;
+        }
     }
     PyType_Type.tp_call = call_hook;
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(given); i++) {

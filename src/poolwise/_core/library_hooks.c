@@ -37,6 +37,13 @@ hook_untrack(unsigned int domain, uintptr_t block)
     return PyTraceMalloc_Untrack(domain, block);
 }
 
+/* numpy reports a zeroed buffer like any other: that it came from calloc is noted on the way. */
+static void *
+hook_numpy_calloc(size_t count, size_t bytes)
+{
+    return pw_self.zeroed = calloc(count, bytes);
+}
+
 static void *
 hook_malloc(size_t bytes)
 {
@@ -48,7 +55,7 @@ hook_malloc(size_t bytes)
 static void *
 hook_calloc(size_t count, size_t bytes)
 {
-    void *block = calloc(count, bytes);
+    void *block = pw_self.zeroed = calloc(count, bytes);
     pw_allocated(block, count * bytes, PW_DOMAIN_NATIVE); /* block is NULL on overflow */
     return block;
 }
@@ -105,6 +112,7 @@ typedef struct {
 static const replacement numpy_hooks[] = {
     {"PyTraceMalloc_Track", (void *)hook_track},
     {"PyTraceMalloc_Untrack", (void *)hook_untrack},
+    {"calloc", (void *)hook_numpy_calloc},
     {NULL, NULL},
 };
 

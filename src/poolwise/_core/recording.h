@@ -36,7 +36,7 @@ typedef struct {
 typedef struct {
     uint64_t birth_ns, thread_volume, volume, bytes;
     double weight;
-    uint32_t stack, thread, nonresident_pages, domain, collections, reserved;
+    uint32_t stack, thread, nonresident_pages, domain, collections, zeroed;
 } pw_birth;
 
 typedef struct {

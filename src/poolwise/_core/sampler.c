@@ -1,7 +1,7 @@
 /* sampler.c: samples allocations as they happen, and follows each sampled block to its death.
  *
  * Poisson sampling by bytes with Horvitz-Thompson weights (as tcmalloc and Go do). The hooks wrap
- * the `obj` and `mem` domains (PEP 445) with the same context pointer and are never taken out: a
+ * the `obj`, `mem` and `raw` domains (PEP 445) with the same context pointer and are never taken out: a
  * thread that read half of the allocator's five words while we changed them must still call
  * something that works. Nothing here calls Python, takes a reference (but one a code object, so
  * that its address keeps its meaning), or allocates.
@@ -53,6 +53,10 @@ static atomic_flag lock = ATOMIC_FLAG_INIT;
 
 static hooked_domain object_domain = {.domain = PYMEM_DOMAIN_OBJ};
 static hooked_domain memory_domain = {.domain = PYMEM_DOMAIN_MEM};
+static hooked_domain raw_domain = {.domain = PYMEM_DOMAIN_RAW};
+/* Larger requests to the object and memory domains reach the raw one, and are sampled there: 512
+ * where the small-object allocator is in use, none where all three are malloc. */
+static size_t small_bytes = SIZE_MAX;
 
 static pw_table table;
 static pw_stack_table stacks;
@@ -216,7 +220,8 @@ static uint32_t
 block_type(const pw_sample *sample)
 {
     static const uint32_t type_words[] = {1, 3, 5}; /* no prefix; GC or preheader; both */
-    if (sample->domain != PW_DOMAIN_OBJECT && sample->domain != PW_DOMAIN_CONSTRUCTION) {
+    if (sample->domain != PW_DOMAIN_OBJECT && sample->domain != PW_DOMAIN_RAW &&
+        sample->domain != PW_DOMAIN_CONSTRUCTION) {
         return 0;
     }
     for (size_t i = 0; i < sizeof(type_words) / sizeof(type_words[0]); i++) {
@@ -351,7 +356,8 @@ record_birth(void *block, size_t bytes, int domain, double weight, uint64_t now_
                         .thread = pw_self.id,
                         .nonresident_pages = pages - resident,
                         .domain = (uint32_t)domain,
-                        .collections = collections};
+                        .collections = collections,
+                        .zeroed = pw_self.zeroed == block};
     pw_table_insert(&table, (pw_sample){.address = (uintptr_t)block,
                                         .bytes = bytes,
                                         .domain = (unsigned)domain,
@@ -400,7 +406,7 @@ set_up_thread(size_t bytes)
 
 /* tracemalloc started before us and stopped after puts its saved allocator back, and our hook is
  * gone. One allocation of our own that the hook sees, or not, tells. */
-static void hook(hooked_domain *hooked);
+static void hook_all(void);
 
 static bool
 hook_is_there(void)
@@ -465,8 +471,7 @@ pw_sample_birth(void *block, size_t bytes, int domain)
         lock_take();
         totals.hook_removals++;
         lose_everything(start_ns);
-        hook(&object_domain);
-        hook(&memory_domain);
+        hook_all();
         lock_release();
     }
 }
@@ -543,7 +548,11 @@ moved_block(hooked_domain *hooked, void *ctx, void *block, size_t bytes, pw_samp
                 (int32_t)((int64_t)pw_resident_pages(sample.address, bytes) - touched);
         }
     }
-    if (table.used < PW_TABLE_MAX && pw_table_find(&table, sample.address) == NULL) {
+    pw_sample *inner = pw_table_find(&table, sample.address);
+    if (inner != NULL) { /* sampled anew on the way, by the domain below: one block, one sample */
+        record_death(inner, pw_clock_ns(), DEATH_THINNED);
+    }
+    if (table.used < PW_TABLE_MAX) {
         pw_table_insert(&table, sample);
     }
     lock_release();
@@ -553,7 +562,7 @@ moved_block(hooked_domain *hooked, void *ctx, void *block, size_t bytes, pw_samp
 /* A sampled block keeps its birth through realloc; it leaves the table while the allocator has it,
  * since its old address may be somebody else's before we are back. */
 static inline void *
-hook_realloc(hooked_domain *hooked, int domain, void *ctx, void *block, size_t bytes)
+hook_realloc(hooked_domain *hooked, int domain, void *ctx, void *block, size_t bytes, size_t limit)
 {
     if (block != NULL && PW_UNLIKELY(pw_filter_maybe(block))) {
         lock_take();
@@ -567,54 +576,67 @@ hook_realloc(hooked_domain *hooked, int domain, void *ctx, void *block, size_t b
         lock_release();
     }
     void *moved = hooked->original.realloc(ctx, block, bytes);
-    pw_allocated(moved, bytes, domain);
+    if (PW_LIKELY(bytes <= limit)) {
+        pw_allocated(moved, bytes, domain);
+    }
     return moved;
 }
 
-#define DEFINE_HOOKS(prefix, hooked, sampled_domain)                                               \
+#define DEFINE_HOOKS(prefix, hooked, sampled_domain, limit)                                        \
     static void *prefix##_malloc(void *ctx, size_t bytes)                                          \
     {                                                                                              \
         void *block = hooked.original.malloc(ctx, bytes);                                          \
-        pw_allocated(block, bytes, sampled_domain);                                                \
+        if (PW_LIKELY(bytes <= (limit))) {                                                         \
+            pw_allocated(block, bytes, sampled_domain);                                            \
+        }                                                                                          \
         return block;                                                                              \
     }                                                                                              \
     static void *prefix##_calloc(void *ctx, size_t count, size_t bytes)                            \
     {                                                                                              \
         void *block = hooked.original.calloc(ctx, count, bytes);                                   \
-        pw_allocated(block, count *bytes, sampled_domain); /* CPython has checked the product */   \
+        pw_self.zeroed = block;                                                                    \
+        if (PW_LIKELY(count * bytes <= (limit))) { /* CPython has checked the product */           \
+            pw_allocated(block, count *bytes, sampled_domain);                                     \
+        }                                                                                          \
         return block;                                                                              \
     }                                                                                              \
     static void *prefix##_realloc(void *ctx, void *block, size_t bytes)                            \
     {                                                                                              \
-        return hook_realloc(&hooked, sampled_domain, ctx, block, bytes);                           \
+        return hook_realloc(&hooked, sampled_domain, ctx, block, bytes, limit);                    \
     }                                                                                              \
     static void prefix##_free(void *ctx, void *block)                                              \
     {                                                                                              \
         pw_freeing(block);                                                                         \
         hooked.original.free(ctx, block);                                                          \
-    }
+    }                                                                                              \
+    static const PyMemAllocatorEx prefix##_hooks = {NULL, prefix##_malloc, prefix##_calloc,        \
+                                                    prefix##_realloc, prefix##_free};
 
-DEFINE_HOOKS(object, object_domain, PW_DOMAIN_OBJECT)
-DEFINE_HOOKS(memory, memory_domain, PW_DOMAIN_MEMORY)
+DEFINE_HOOKS(object, object_domain, PW_DOMAIN_OBJECT, small_bytes)
+DEFINE_HOOKS(memory, memory_domain, PW_DOMAIN_MEMORY, small_bytes)
+DEFINE_HOOKS(raw, raw_domain, PW_DOMAIN_RAW, SIZE_MAX)
 
 static void
-hook(hooked_domain *hooked)
+hook(hooked_domain *hooked, const PyMemAllocatorEx *hooks)
 {
-    bool object = hooked->domain == PYMEM_DOMAIN_OBJ;
     PyMemAllocatorEx current;
     PyMem_GetAllocator(hooked->domain, &current);
-    if (current.malloc == (object ? object_malloc : memory_malloc)) {
+    if (current.malloc == hooks->malloc) {
         return;
     }
     hooked->original = current;
-    PyMemAllocatorEx ours = {
-        .ctx = current.ctx,
-        .malloc = object ? object_malloc : memory_malloc,
-        .calloc = object ? object_calloc : memory_calloc,
-        .realloc = object ? object_realloc : memory_realloc,
-        .free = object ? object_free : memory_free,
-    };
+    PyMemAllocatorEx ours = *hooks;
+    ours.ctx = current.ctx; /* any mix of old and new words must work */
     PyMem_SetAllocator(hooked->domain, &ours);
+}
+
+static void
+hook_all(void)
+{
+    hook(&raw_domain, &raw_hooks);
+    hook(&object_domain, &object_hooks);
+    hook(&memory_domain, &memory_hooks);
+    small_bytes = object_domain.original.malloc == raw_domain.original.malloc ? SIZE_MAX : 512;
 }
 
 /* The child of a fork shares the log's descriptor: it stops recording, first thing. No Python. */
@@ -681,8 +703,7 @@ sampler_start(PyObject *Py_UNUSED(module), PyObject *args)
     totals.start_ns = window_start_ns = flushed_ns = pw_clock_ns();
     getrusage(RUSAGE_SELF, &after);
     totals.own_faults = (uint64_t)(after.ru_minflt - before.ru_minflt);
-    hook(&object_domain);
-    hook(&memory_domain);
+    hook_all();
     atomic_store(&sampling, 1);
     pw_self.rate = 0;
     pw_self.left = 0;

@@ -25,11 +25,13 @@ enum {
     PW_DOMAIN_NUMPY,
     PW_DOMAIN_CONSTRUCTION,
     PW_DOMAIN_NATIVE,
+    PW_DOMAIN_RAW,
 };
 
 /* Every thread's own; initial-exec storage, so it must stay small (traps: under 100 bytes). */
 typedef struct {
     int64_t left;       /* span to the next sample */
+    void *zeroed;       /* what this thread's last calloc gave */
     uint64_t volume;    /* bytes this thread allocated */
     uint64_t published; /* the part of it that is in the global volume */
     uint64_t random;

@@ -53,25 +53,34 @@ _CALLS: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 
 # numpy calls that take out=.
-_OUT = frozenset(
-    "abs absolute add all amax amin any arccos arcsin arctan arctan2 argmax argmin around cbrt "
-    "ceil choose clip compress conj convolve cos cosh cross cumprod cumsum deg2rad diagonal divide "
-    "dot einsum equal exp exp2 expm1 fft fft2 fftn floor floor_divide fmax fmin greater hypot ifft "
-    "ifft2 inner irfft isfinite isnan left_shift less log log10 log1p log2 logaddexp logical_and "
-    "logical_not logical_or matmul max maximum mean median min minimum mod multiply nanmax nanmean "
-    "nanmin nansum negative not_equal outer percentile power prod ptp quantile rad2deg rfft rfft2 "
-    "rint round sign sin sinh sqrt square std subtract sum take tan tanh tensordot trace "
-    "true_divide trunc var vecdot".split()
-)
+# fmt: off
+_OUT = frozenset({
+    "abs", "absolute", "add", "all", "amax", "amin", "any", "arccos", "arcsin", "arctan",
+    "arctan2", "argmax", "argmin", "around", "cbrt", "ceil", "choose", "clip", "compress",
+    "conj", "convolve", "cos", "cosh", "cross", "cumprod", "cumsum", "deg2rad", "diagonal",
+    "divide", "dot", "einsum", "equal", "exp", "exp2", "expm1", "fft", "fft2", "fftn",
+    "floor", "floor_divide", "fmax", "fmin", "greater", "hypot", "ifft", "ifft2", "inner",
+    "irfft", "isfinite", "isnan", "left_shift", "less", "log", "log10", "log1p", "log2",
+    "logaddexp", "logical_and", "logical_not", "logical_or", "matmul", "max", "maximum",
+    "mean", "median", "min", "minimum", "mod", "multiply", "nanmax", "nanmean", "nanmin",
+    "nansum", "negative", "not_equal", "outer", "percentile", "power", "prod", "ptp",
+    "quantile", "rad2deg", "rfft", "rfft2", "rint", "round", "sign", "sin", "sinh", "sqrt",
+    "square", "std", "subtract", "sum", "take", "tan", "tanh", "tensordot", "trace",
+    "true_divide", "trunc", "var", "vecdot",
+})
+# fmt: on
 
 # scipy.ndimage takes output=.
-_OUTPUT = frozenset(
-    "affine_transform convolve1d correlate correlate1d gaussian_filter gaussian_filter1d "
-    "gaussian_gradient_magnitude gaussian_laplace generic_filter geometric_transform grey_closing "
-    "grey_dilation grey_erosion grey_opening laplace map_coordinates maximum_filter median_filter "
-    "minimum_filter percentile_filter prewitt rank_filter rotate shift sobel spline_filter "
-    "uniform_filter uniform_filter1d zoom".split()
-)
+# fmt: off
+_OUTPUT = frozenset({
+    "affine_transform", "convolve1d", "correlate", "correlate1d", "gaussian_filter",
+    "gaussian_filter1d", "gaussian_gradient_magnitude", "gaussian_laplace", "generic_filter",
+    "geometric_transform", "grey_closing", "grey_dilation", "grey_erosion", "grey_opening",
+    "laplace", "map_coordinates", "maximum_filter", "median_filter", "minimum_filter",
+    "percentile_filter", "prewitt", "rank_filter", "rotate", "shift", "sobel",
+    "spline_filter", "uniform_filter", "uniform_filter1d", "zoom",
+})
+# fmt: on
 
 _OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide",

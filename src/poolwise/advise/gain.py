@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from poolwise.advise.calibrate import Price
 
-RUN_TO_RUN = 0.01  # by so much of its CPU time a program differs from itself; no claim is finer
+RUN_TO_RUN = 0.012  # by so much of its CPU time a program differs from itself; no claim is finer
+MODEL_SHARE = 0.10  # what the prices leave out, as a share of the gain
 WIDEST = 0.02  # a verdict's interval is no wider than this to each side, or
 WIDEST_SHARE = 0.30  # than this share of its value
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """CPU seconds saved per CPU second of the program as it is; [low, high] is 95 %."""
+    """CPU seconds saved per CPU second of the program as it is; [low, high] is 95 %.
+
+    `sampling`: the part of the interval's half width that a longer recording would narrow.
+    """
 
     value: float
     low: float
     high: float
+    sampling: float = 0.0
 
     @property
-    def is_narrow(self) -> bool:
-        """Whether the interval is narrow enough for a verdict."""
-        half = (self.high - self.low) / 2
-        return half <= max(WIDEST, WIDEST_SHARE * abs(self.value)) * 1.001
+    def allowed(self) -> float:
+        """How wide a verdict's interval may be to each side."""
+        return max(WIDEST, WIDEST_SHARE * abs(self.value))
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the interval is too wide for a verdict, and recording for longer would help."""
+        return (self.high - self.low) / 2 > self.allowed and self.sampling > self.allowed / 2
+
+    def less(self, taken: float) -> Gain:
+        """What is left of it when something else has taken a part."""
+        return Gain(self.value - taken, self.low - taken, self.high - taken, self.sampling)
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
-
-
-NOTHING = Gain(0.0, 0.0, 0.0)
 
 
 @dataclass(slots=True)
@@ -55,8 +64,23 @@ class Seconds:
         # Horvitz-Thompson: each sample was taken with probability 1/weight.
         self.variance += weight * (weight - 1) * (units * price.value) ** 2
 
-    def scaled(self, factor: float) -> Seconds:
-        """All of it `factor` times."""
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(
+            self.value + other.value,
+            self.low + other.low,
+            self.high + other.high,
+            self.variance + other.variance,
+        )
+
+    def __sub__(self, other: Seconds) -> Seconds:
+        return Seconds(
+            self.value - other.value,
+            self.low - other.high,
+            self.high - other.low,
+            self.variance + other.variance,
+        )
+
+    def __mul__(self, factor: float) -> Seconds:
         return Seconds(
             self.value * factor,
             self.low * factor,
@@ -64,23 +88,15 @@ class Seconds:
             self.variance * factor * factor,
         )
 
-    def gain(self, cpu_seconds: float, *, model_share: float) -> Gain:
+    def gain(self, cpu_seconds: float) -> Gain:
         """As a gain of a program that takes `cpu_seconds`."""
         sampling = 1.96 * math.sqrt(self.variance)
-        common = math.hypot(sampling, model_share * self.value, RUN_TO_RUN * cpu_seconds)
+        common = math.hypot(sampling, MODEL_SHARE * self.value, RUN_TO_RUN * cpu_seconds)
         below = math.hypot(self.value - self.low, common)
         above = math.hypot(self.high - self.value, common)
         return Gain(
             self.value / cpu_seconds,
             (self.value - below) / cpu_seconds,
             (self.value + above) / cpu_seconds,
+            sampling / cpu_seconds,
         )
-
-
-def total(parts: Iterable[Gain]) -> Gain:
-    """Several gains at once. Their errors are taken as independent."""
-    gains = list(parts)
-    value = sum(gain.value for gain in gains)
-    below = math.hypot(*(gain.value - gain.low for gain in gains))
-    above = math.hypot(*(gain.high - gain.value for gain in gains))
-    return Gain(value, value - below, value + above)

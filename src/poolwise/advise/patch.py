@@ -55,7 +55,10 @@ def diff(advice: Advice) -> str:
         if new != old:
             name = os.path.relpath(file)
             body += difflib.unified_diff(
-                old.splitlines(keepends=True), new.splitlines(keepends=True), f"a/{name}", f"b/{name}"
+                old.splitlines(keepends=True),
+                new.splitlines(keepends=True),
+                f"a/{name}",
+                f"b/{name}",
             )
     return "".join(line + "\n" for line in head) + "".join(body)
 
@@ -100,9 +103,9 @@ def _with_lease(source: str, tree: ast.Module, call: ast.Call, type_name: str) -
         raise _Refused(f"{name} is used outside the block that makes it")
     inside = {id(node) for following in rest for node in ast.walk(following)}
     for node in ast.walk(function):
-        if isinstance(node, ast.Name) and node.id == name and id(node) not in inside:
-            if node is not statement.targets[0]:
-                raise _Refused(f"{name} is used outside the block that makes it")
+        named = isinstance(node, ast.Name) and node.id == name
+        if named and id(node) not in inside and node is not statement.targets[0]:
+            raise _Refused(f"{name} is used outside the block that makes it")
     _check_names(call, function)
     lines = source.splitlines(keepends=True)
     first, last = statement.lineno - 1, (rest[-1].end_lineno or rest[-1].lineno) - 1

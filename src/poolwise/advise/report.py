@@ -12,6 +12,7 @@ from poolwise.advise.verdicts import DONT, RECORD_LONGER, SETTINGS, Advice, Verd
 
 SCHEMA = 1
 PIPE_WIDTH = 110
+STYLES = {DONT: "dim", RECORD_LONGER: "yellow"}
 
 
 def to_json(advice: Advice, program: Sequence[str]) -> dict[str, Any]:
@@ -79,7 +80,9 @@ def print_table(advice: Advice, program: Sequence[str], stream: IO[str] | None =
     table.add_column("keep", justify="right", no_wrap=True)
     table.add_column("where and why")
     for verdict in advice.verdicts:
-        style = "dim" if verdict.verdict == DONT else "yellow" if _is_open(verdict) else "bold green"
+        style = (
+            "dim" if verdict.verdict == DONT else "yellow" if _is_open(verdict) else "bold green"
+        )
         why = Text()
         why.append(_where(verdict), style="cyan")
         why.append(f"\n{verdict.reason}")

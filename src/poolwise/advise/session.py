@@ -10,7 +10,7 @@ from pathlib import Path
 from poolwise.advise import verdicts
 from poolwise.advise.calibrate import Calibration
 from poolwise.advise.settings import check_libc
-from poolwise.errors import UsageError
+from poolwise.errors import RecordingError, UsageError
 from poolwise.profile import recording, sites
 from poolwise.program import Instructions, Outcome, Program, run_child
 
@@ -21,7 +21,7 @@ def run(
     *,
     for_seconds: float | None = None,
     exact: bool = False,
-) -> tuple[Outcome, verdicts.Advice | recording.RecordingError]:
+) -> tuple[Outcome, verdicts.Advice | RecordingError]:
     """Run `program` to its end (or for so long) and judge what it did.
 
     Where nothing was recorded, the second value is the error that says why: the program has run
@@ -32,7 +32,7 @@ def run(
         outcome = run_child(program, Instructions(profile=profile), for_seconds=for_seconds)
         try:
             return outcome, judge(program, prices, directory, outcome)
-        except recording.RecordingError as error:
+        except RecordingError as error:
             return outcome, error
 
 

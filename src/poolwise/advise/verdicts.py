@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from poolwise.advise import collector
 from poolwise.advise.calibrate import Calibration, Price, huge_pages
 from poolwise.advise.forms import form_of
-from poolwise.advise.gain import NOTHING, Gain, Seconds, total
+from poolwise.advise.gain import WIDEST, Gain, Seconds
 from poolwise.profile.lifetimes import weighted_quantile
 from poolwise.profile.recording import Recording, Summary
 from poolwise.profile.sites import LARGE_BYTES, PAGE_BYTES, Sample, Site
@@ -23,9 +23,18 @@ DONT, SETTINGS, PREALLOCATE = "don't", "settings", "preallocate"
 BUFFER_POOL, POOL, RECORD_LONGER = "buffer pool", "pool", "record longer"
 
 WORTH = 0.01  # of the CPU time: below, no change of code is named
-WORTH_SETTINGS = 0.01  # a setting is one line, but it is one more thing to know
-MODEL_SHARE = 0.12  # what the prices leave out, as a share of the gain
+WORTH_SETTINGS = 0.015  # a setting is one line, but it is one more thing to know
+WORTH_LEASES = 5  # a construction is dear from so many leases of a pool upwards
+ARENA_BYTES = 64 << 20  # blocks above are always mapped on other threads than the main one
 HUGE_BYTES = 4 << 20  # numpy asks for huge pages from this size
+START_UP_FAULTS = 3000
+# Values and what a buffer verdict is for: never objects to pool.
+# fmt: off
+PLAIN_TYPES = frozenset({
+    "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list",
+    "memoryview", "object", "set", "slice", "str", "tuple", "type", "range",
+})
+# fmt: on
 DONT_SITES = 5  # how many busy sites are explained
 
 
@@ -64,23 +73,44 @@ class _Case:
     words: str
     notes: list[str] = field(default_factory=list)
     fault_prices: dict[tuple[int, bool], Price] = field(default_factory=dict)
-    malloc: Gain = NOTHING
+    huge_share: float = 0.0  # of the pages in blocks that may be huge, those that are
+    main_thread: int = 1
+    malloc: Seconds = field(default_factory=Seconds)  # what malloc's settings save
     kept_share: float = 0.0  # of the large blocks' faults, that malloc's settings leave
 
     def fault(self, sample: Sample, kind: str) -> Price:
         """What a page costs that this block takes from the kernel."""
-        huge = kind == "array" and sample.size >= HUGE_BYTES and huge_pages() != "never"
         shift = max(sample.size.bit_length() - 4, 0)
-        size = sample.size >> shift << shift
-        if (size, huge) not in self.fault_prices:
-            self.fault_prices[size, huge] = self.prices.fault(size, huge=huge)
-        return self.fault_prices[size, huge]
+        key = sample.size >> shift << shift, self.may_be_huge(sample, kind)
+        if key not in self.fault_prices:
+            price = self.prices.fault(key[0])
+            if key[1]:
+                inside, share = self.prices.huge_page(key[0]), self.huge_share
+                price = inside * share + price * (1 - share)
+            self.fault_prices[key] = price
+        return self.fault_prices[key]
 
-    def faults(self, site: Site, *, limit: int | None = None) -> Seconds:
-        """What the page faults of a site cost; of blocks below `limit` bytes only."""
+    @staticmethod
+    def may_be_huge(sample: Sample, kind: str) -> bool:
+        """Whether the kernel was asked to back this block with huge pages."""
+        setting = huge_pages()
+        asked = kind == "array" and sample.size >= HUGE_BYTES
+        return (asked and setting == "madvise") or (
+            sample.size >= HUGE_BYTES and setting == "always"
+        )
+
+    def limit(self, sample: Sample) -> int:
+        """The size from which malloc's settings cannot keep this block."""
+        largest = dict(settings.MALLOC)[settings.M_MMAP_THRESHOLD]
+        return largest if sample.thread == self.main_thread else min(largest, ARENA_BYTES)
+
+    def faults(self, site: Site, *, kept_by_settings: bool = False) -> Seconds:
+        """What the page faults of a site cost; of those blocks only that settings would keep."""
         cost = Seconds()
         for sample in site.samples:
-            if sample.touched_pages and (limit is None or sample.size < limit):
+            if sample.touched_pages and not (
+                kept_by_settings and sample.size >= self.limit(sample)
+            ):
                 cost.add(sample.weight, self.fault(sample, site.kind), units=sample.touched_pages)
         return cost
 
@@ -108,6 +138,7 @@ def judge(
     """
     assert recording.summary is not None
     case = _Case(recording, recording.summary, sites, prices, cpu_seconds, " ".join(program))
+    case.huge_share = _huge_share(case, page_faults)
     whole = _settings(case, glibc)
     verdicts = [whole]
     for site in sites:
@@ -125,100 +156,102 @@ def judge(
     )
 
 
+def _huge_share(case: _Case, page_faults: int) -> float:
+    """How many of the pages that may be huge are, from the number of faults there were in all.
+
+    A small page makes a fault each, a huge one brings 512 in one.
+    """
+    small = large = 0.0
+    for site in case.sites:
+        for sample in site.samples:
+            touched = sample.weight * sample.touched_pages
+            if case.may_be_huge(sample, site.kind):
+                large += touched
+            else:
+                small += touched
+    if large == 0:
+        return 0.0
+    # What faults beside blocks (code, stacks, small objects) is about what a start-up takes.
+    faults = max(0.0, page_faults - small - START_UP_FAULTS)
+    return min(1.0, max(0.0, (large - faults) / (large * 511 / 512)))
+
+
 # ---- settings --------------------------------------------------------------------------------
 
 
 def _settings(case: _Case, glibc: bool) -> Verdict:
-    malloc, held_bytes, saved_pages = _malloc_gain(case) if glibc else (NOTHING, 0, 0.0)
+    malloc, held_bytes, saved_pages = _malloc_gain(case) if glibc else (Seconds(), 0, 0.0)
     case.malloc = malloc
-    collected = collector.saved(
+    gc = collector.saved(
         case.summary, case.sites, case.prices, settings.GC, case.recording.thresholds
     )
-    gc = collected.gain(case.cpu_seconds, model_share=MODEL_SHARE)
     parts = {"malloc": malloc, "gc": gc}
-    paying = {n: g for n, g in parts.items() if g.value >= WORTH_SETTINGS and g.low > 0}
-    gain = total(paying.values()) if paying else total(parts.values())
-    if not paying:
+    paying = {
+        name: seconds
+        for name, seconds in parts.items()
+        if seconds.value >= WORTH_SETTINGS * case.cpu_seconds
+        and seconds.gain(case.cpu_seconds).low > 0
+    }
+    gain = sum((paying or parts).values(), Seconds()).gain(case.cpu_seconds)
+
+    def verdict(word: str, reason: str, code: str = "") -> Verdict:
         return Verdict(
-            verdict=DONT if gain.is_narrow else RECORD_LONGER,
+            verdict=word,
             site=None,
             gain=gain,
-            memory_bytes=0,
+            memory_bytes=held_bytes if "malloc" in paying else 0,
             capacity=0,
-            reason=_no_settings_reason(case, saved_pages, gain),
-            code="",
+            reason=reason,
+            code=code,
         )
-    remedy = SETTINGS if len(paying) == 2 else f"{SETTINGS}:{next(iter(paying))}"
+
+    if gain.wants_more:
+        return verdict(RECORD_LONGER, _longer(case, gain))
+    collecting = sum(case.summary.collection_seconds)
+    if not paying:
+        return verdict(
+            DONT,
+            f"malloc keeps what it has ({saved_pages:,.0f} avoidable page faults) and the garbage "
+            f"collector takes {100 * collecting / case.cpu_seconds:.1f} % of the time",
+        )
     reasons = []
     if "malloc" in paying:
         reasons.append(
-            f"{saved_pages:,.0f} page faults are blocks that malloc hands back to the kernel and "
-            f"takes again ({malloc})"
+            f"{saved_pages:,.0f} pages are handed back to the kernel by malloc and taken again "
+            f"({malloc.gain(case.cpu_seconds)})"
         )
     if "gc" in paying:
         reasons.append(
-            f"the garbage collector takes {sum(case.summary.collection_seconds):.2f} s to find "
-            f"{sum(case.summary.collected):,} objects ({gc})"
+            f"the garbage collector takes {collecting:.2f} s to find "
+            f"{sum(case.summary.collected):,} objects ({gc.gain(case.cpu_seconds)})"
         )
-    return Verdict(
-        verdict=SETTINGS if gain.is_narrow else RECORD_LONGER,
-        site=None,
-        gain=gain,
-        memory_bytes=held_bytes if "malloc" in paying else 0,
-        capacity=0,
-        reason="; ".join(reasons) if gain.is_narrow else _longer(case, gain),
-        code=f"poolwise run --with {remedy} {case.words}",
-    )
+    remedy = SETTINGS if len(paying) == 2 else f"{SETTINGS}:{next(iter(paying))}"
+    return verdict(SETTINGS, "; ".join(reasons), f"poolwise run --with {remedy} {case.words}")
 
 
-def _malloc_gain(case: _Case) -> tuple[Gain, int, float]:
-    """Gain of malloc's settings, bytes that stay held, pages not faulted any more."""
-    limit = dict(settings.MALLOC)[settings.M_MMAP_THRESHOLD]
+def _malloc_gain(case: _Case) -> tuple[Seconds, int, float]:
+    """What malloc's settings save, bytes that stay held, pages not faulted any more."""
     cost, zeroing = Seconds(), Seconds()
     pages = 0.0
     blocks = [site for site in case.sites if site.kind != "construction"]
     for site in blocks:
-        zeroed = site.kind == "array" and "zeros" in (site.expression + (site.library or ""))
         for sample in site.samples:
-            if not LARGE_BYTES <= sample.size < limit:
+            if not LARGE_BYTES <= sample.size < case.limit(sample):
                 continue
             if sample.touched_pages:
-                case_price = case.fault(sample, site.kind)
-                cost.add(sample.weight, case_price, units=sample.touched_pages)
+                cost.add(sample.weight, case.fault(sample, site.kind), units=sample.touched_pages)
                 pages += sample.weight * sample.touched_pages
-                if zeroed:  # fresh pages are zero; a block taken again has to be made so
-                    zeroing.add(sample.weight, case.prices.zero(sample.size))
-    peak = _held_bytes(blocks, limit)
+            if sample.zeroed and sample.nonresident_pages:
+                # Fresh pages are zero; a block used again has to be made so, touched or not.
+                zeroing.add(sample.weight, case.prices.zero(sample.nonresident_pages * PAGE_BYTES))
+    peak = _held_bytes(case, blocks)
     # The heap still grows to the most that is alive at once, each page of it faulted once.
     case.kept_share = min(1.0, peak / PAGE_BYTES / pages) if pages else 0.0
-    left = cost.scaled(1 - case.kept_share)
-    net = Seconds(
-        left.value - zeroing.value,
-        left.low - zeroing.high,
-        left.high - zeroing.low,
-        left.variance + zeroing.variance,
-    )
-    return (
-        net.gain(case.cpu_seconds, model_share=MODEL_SHARE),
-        int(peak),
-        pages * (1 - case.kept_share),
-    )
-
-
-def _no_settings_reason(case: _Case, saved_pages: float, gain: Gain) -> str:
-    if not gain.is_narrow:
-        return _longer(case, gain)
-    share = sum(case.summary.collection_seconds) / case.cpu_seconds
-    return (
-        f"malloc keeps what it has ({saved_pages:,.0f} avoidable page faults) and the garbage "
-        f"collector takes {100 * share:.1f} % of the time"
-    )
+    return cost * (1 - case.kept_share) - zeroing, int(peak), pages * (1 - case.kept_share)
 
 
 def _longer(case: _Case, gain: Gain) -> str:
-    half = (gain.high - gain.low) / 2
-    wanted = max(0.02, 0.3 * abs(gain.value))
-    more = case.summary.seconds * ((half / wanted) ** 2 - 1)
+    more = case.summary.seconds * ((2 * gain.sampling / gain.allowed) ** 2 - 1)
     return (
         f"the gain is between {100 * gain.low:.0f} % and {100 * gain.high:.0f} %: "
         f"record about {max(1.0, more):.0f} s more"
@@ -228,25 +261,21 @@ def _longer(case: _Case, gain: Gain) -> str:
 # ---- one site's buffers -----------------------------------------------------------------------
 
 
-def _buffer(case: _Case, site: Site) -> Verdict | None:
+def _buffer(case: _Case, everything: Site) -> Verdict | None:
     """The verdict on a site's large blocks; None if they cost too little for a line."""
-    limit = dict(settings.MALLOC)[settings.M_MMAP_THRESHOLD]
-    first_touch = _held_bytes([site]) / PAGE_BYTES / max(site.touched_pages, 1.0)
-    faults = case.faults(site).scaled(1 - min(1.0, first_touch))
-    zeroing = _zeroing(case, site)
-    cost = Seconds(
-        faults.value + zeroing.value,
-        faults.low + zeroing.low,
-        faults.high + zeroing.high,
-        faults.variance + zeroing.variance,
-    )
-    gain = cost.gain(case.cpu_seconds, model_share=MODEL_SHARE)
+    site = everything.large()
+    if not site.samples:
+        return None
+    first_touch = _held_bytes(case, [site]) / PAGE_BYTES / max(site.touched_pages, 1.0)
+    cost = case.faults(site) * (1 - min(1.0, first_touch)) + _zeroing(case, site)
+    gain = cost.gain(case.cpu_seconds)
     if gain.value < WORTH:
         return None
     by_settings = 0.0
-    if case.malloc.value >= WORTH_SETTINGS:
-        by_settings = case.faults(site, limit=limit).value * (1 - case.kept_share)
-    beyond = gain.value - by_settings / case.cpu_seconds
+    if case.malloc.value >= WORTH_SETTINGS * case.cpu_seconds:
+        kept = case.faults(site, kept_by_settings=True) * (1 - case.kept_share)
+        by_settings = kept.value / case.cpu_seconds
+    beyond = gain.less(by_settings)
     capacity = max(1, round(site.concurrency()))
     biggest = max(s.size for s in site.samples)
 
@@ -255,24 +284,24 @@ def _buffer(case: _Case, site: Site) -> Verdict | None:
         return Verdict(
             verdict=word,
             site=site,
-            gain=gain if word != DONT else _less(gain, by_settings / case.cpu_seconds),
+            gain=gain if word != DONT else beyond,
             memory_bytes=biggest * capacity if named else 0,
             capacity=capacity if named else 0,
             reason=reason,
             code=code,
         )
 
-    if beyond < max(WORTH, 0.1 * gain.value):
+    if beyond.value < max(WORTH, 0.1 * gain.value):
         return verdict(
             DONT,
             f"its page faults cost {100 * gain.value:.1f} %, and malloc's settings take them away "
             "without a change of code",
         )
-    if not gain.is_narrow:
+    if gain.wants_more:
         return verdict(RECORD_LONGER, _longer(case, gain))
     what = f"{site.count:,.0f} blocks of up to {_bytes(biggest)}, {capacity} at once"
     if by_settings:
-        what += f"; malloc's settings alone would gain {100 * by_settings / case.cpu_seconds:.1f} %"
+        what += f"; malloc's settings alone would gain {100 * by_settings:.1f} %"
     form = form_of(site.expression, array=site.kind == "array")
     is_bytearray = site.expression.startswith("bytearray(")
     if form is not None and capacity == 1 and site.threads == 1:
@@ -282,17 +311,12 @@ def _buffer(case: _Case, site: Site) -> Verdict | None:
     return verdict(DONT, f"{what}; no form of this call writes into memory of yours")
 
 
-def _less(gain: Gain, taken: float) -> Gain:
-    """What is left of a gain when something cheaper has taken its part."""
-    return Gain(gain.value - taken, gain.low - taken, gain.high - taken)
-
-
-def _held_bytes(sites: Sequence[Site], limit: int | None = None) -> float:
-    """The most bytes in large blocks (below `limit`) that were alive at once."""
+def _held_bytes(case: _Case, sites: Sequence[Site]) -> float:
+    """The most bytes in large blocks, those that settings can keep, that were alive at once."""
     levels: list[tuple[int, float]] = []
     for site in sites:
         for sample in site.samples:
-            if sample.size >= LARGE_BYTES and (limit is None or sample.size < limit):
+            if LARGE_BYTES <= sample.size < case.limit(sample):
                 levels.append((sample.birth_ns, sample.weight * sample.size))
                 if sample.death_ns is not None:
                     levels.append((sample.death_ns, -sample.weight * sample.size))
@@ -308,8 +332,7 @@ def _zeroing(case: _Case, site: Site) -> Seconds:
     cost = Seconds()
     if site.expression.startswith("bytearray("):
         for sample in site.samples:
-            if sample.size >= LARGE_BYTES and sample.type is None:
-                cost.add(sample.weight, case.prices.zero(sample.size))
+            cost.add(sample.weight, case.prices.zero(sample.size))
     return cost
 
 
@@ -327,15 +350,17 @@ def _buffer_pool_code(site: Site, biggest: int, capacity: int) -> str:
 def _pool(case: _Case, site: Site) -> Verdict | None:
     """The verdict on the objects that a class call makes; None if the calls cost too little."""
     made_here = [s for s in site.samples if not (s.type and s.type.is_exception)]
-    pair = case.prices.pool_pair
+    lease = case.prices.pool_lease
     cost = Seconds()
     for sample in made_here:
         # The call's own time, less the pool's; freeing is saved, too, and a reset may be needed.
         seconds = sample.duration_ns * 1e-9
-        cost.add(sample.weight, Price(seconds - pair.value, 0.9 * seconds - pair.high, 1.15 * seconds))
-    if not made_here or cost.value / case.cpu_seconds < WORTH:
+        cost.add(
+            sample.weight, Price(seconds - lease.value, 0.9 * seconds - lease.high, 1.15 * seconds)
+        )
+    if not made_here or site.type in PLAIN_TYPES or cost.value / case.cpu_seconds < WORTH:
         return None
-    gain = cost.gain(case.cpu_seconds, model_share=MODEL_SHARE)
+    gain = cost.gain(case.cpu_seconds)
     weight = sum(s.weight for s in made_here)
     by_arguments: dict[int, float] = {}
     for sample in made_here:
@@ -360,14 +385,21 @@ def _pool(case: _Case, site: Site) -> Verdict | None:
             code=code,
         )
 
-    made = f"{weight:,.0f} × {name}, {each:,.0f} µs each"
+    made = f"{weight:,.0f} x {name}, {each:,.1f} µs each"
+    if each * 1e-6 < WORTH_LEASES * lease.value:
+        return verdict(
+            DONT,
+            f"{made}: a lease costs {1e6 * lease.value:.2f} µs, and what else it takes to reuse "
+            "one eats up the rest",
+        )
     if same < 0.9:
         return verdict(
-            DONT, f"{made}, from different arguments each time: the work is theirs, not the object's"
+            DONT,
+            f"{made}, from different arguments each time: the work is theirs, not the object's",
         )
     if living > 0.5 or capacity > weight / 2:
         return verdict(DONT, f"{made}, but they stay alive: there is nothing to reuse")
-    if not gain.is_narrow:
+    if gain.wants_more:
         return verdict(RECORD_LONGER, _longer(case, gain))
     arguments = site.expression
     code = (
@@ -440,12 +472,11 @@ def _note_limits(case: _Case, page_faults: int) -> None:
         case.notes.append(f"{summary.unknown_stacks:,} samples have no stack: there were too many "
                           "different ones")  # fmt: skip
     seen = sum(site.touched_pages for site in case.sites if site.kind != "construction")
-    start_up = summary.peak_bytes / PAGE_BYTES
-    unseen = page_faults - seen - start_up
-    if unseen > 0.2 * page_faults and unseen * case.prices.fault(1 << 20).value > 0.02 * case.cpu_seconds:
+    unseen = page_faults - seen * (1 - case.huge_share) - summary.peak_bytes / PAGE_BYTES
+    if unseen * case.prices.fault(1 << 20).value > WIDEST * case.cpu_seconds:
         case.notes.append(
-            f"{unseen:,.0f} of {page_faults:,} page faults are in memory that native libraries ask "
-            f"for themselves: poolwise try --with settings {case.words} tells what they cost"
+            f"{unseen:,.0f} of {page_faults:,} page faults are in memory that no allocator gave: "
+            "arenas of small objects that come and go, mapped files, or the program's children"
         )
 
 

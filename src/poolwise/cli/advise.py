@@ -64,14 +64,16 @@ def run(ns: argparse.Namespace) -> int:
                 patch_file.write(patch.diff(advice))
         else:
             print(f"poolwise: {advice}", file=sys.stderr)
-    if _ended_by_us(outcome, ns.for_seconds):
-        return 0
-    exit_like(outcome)
+    if not _ended_by_us(outcome, ns.for_seconds):
+        exit_like(outcome)
+    return 0
 
 
 def _ended_by_us(outcome: Outcome, for_seconds: float | None) -> bool:
     return (
-        for_seconds is not None and outcome.signal is not None and outcome.wall_seconds >= for_seconds
+        for_seconds is not None
+        and outcome.signal is not None
+        and outcome.wall_seconds >= for_seconds
     )
 
 

@@ -22,7 +22,7 @@ MAGIC = b"poolwise recording 1\n"
 NO_STACK = 0
 UNKNOWN_STACK = 2**32 - 1  # the sampler's table of stacks was full
 
-OBJECT, MEMORY, NUMPY, CONSTRUCTION, NATIVE = range(5)  # domains
+OBJECT, MEMORY, NUMPY, CONSTRUCTION, NATIVE, RAW = range(6)  # domains
 FREED, THINNED, LOST, ALIVE, COLLECTED = range(5)  # how a sample ended
 
 _CHUNK = struct.Struct("=IIII")
@@ -50,7 +50,7 @@ class Birth(NamedTuple):
     nonresident_pages: int
     domain: int
     collections: int
-    reserved: int
+    zeroed: int
 
 
 class Death(NamedTuple):

@@ -7,12 +7,14 @@ counts for the line that called the library: that is where the user can change s
 
 from __future__ import annotations
 
+import heapq
 import linecache
+import math
 import os
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from poolwise.profile.lifetimes import Lifetimes, weighted_quantile
 from poolwise.profile.positions import Position
@@ -32,7 +34,6 @@ from poolwise.profile.recording import (
 PAGE_BYTES = 4096
 POOLWISE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 KINDS = {NUMPY: "array", CONSTRUCTION: "construction", NATIVE: "native"}  # others: "memory"
-MOSTLY_SAMPLED = 4  # up to this mean weight, samples that never overlap mean one at a time
 LARGE_BYTES = 4 * PAGE_BYTES  # from here on the sampler looks at pages
 
 
@@ -53,6 +54,7 @@ class Sample:
     life_collections: int
     same_thread: bool
     thread: int
+    zeroed: bool
     stack: int
     death_stack: int
     collected: bool
@@ -105,6 +107,10 @@ class Site:
         weight = sum(sample.weight for sample in freed)
         return sum(s.weight for s in freed if s.same_thread) / weight if weight else 1.0
 
+    def large(self) -> Site:
+        """The same place, with its blocks of several pages only."""
+        return replace(self, samples=[s for s in self.samples if s.size >= LARGE_BYTES])
+
     @property
     def threads(self) -> int:
         """How many threads allocate here."""
@@ -138,21 +144,33 @@ class Site:
             held += sign * weight * size
             yield time_ns, alive, held
 
-    def concurrency(self, part: float = 0.99) -> float:
-        """How many are alive at once, not exceeded for a share `part` of the births."""
-        if self.samples and self.count < MOSTLY_SAMPLED * len(self.samples) and not self.overlap():
-            return 1.0
-        levels = [(alive, 1.0) for _, alive, _ in self.levels()]
-        return max(weighted_quantile(levels, part), 0.0)
+    def concurrency(self) -> float:
+        """How many are alive at once, at 99 of 100 births.
 
-    def overlap(self) -> bool:
-        """Whether any two of the samples were alive at once."""
-        ends = 0
+        Where every allocation was sampled that is the quantile of what was seen. Otherwise each
+        block alive counts for the many it stands for, and that alone makes the level jump: what
+        the sampling explains of its variance is taken off before the quantile is estimated.
+        """
+        ends: list[tuple[int, float]] = []
+        seen: list[tuple[float, float]] = []
+        level = noise = sampling = 0.0
         for sample in sorted(self.samples, key=lambda s: s.birth_ns):
-            if sample.birth_ns < ends or sample.death_ns is None:
-                return True
-            ends = sample.death_ns
-        return False
+            while ends and ends[0][0] <= sample.birth_ns:
+                _, gone = heapq.heappop(ends)
+                level -= gone
+                noise -= gone * (gone - 1)
+            seen.append((1 + level, sample.weight))
+            sampling += sample.weight * noise
+            level += sample.weight
+            noise += sample.weight * (sample.weight - 1)
+            if sample.death_ns is not None:
+                heapq.heappush(ends, (sample.death_ns, sample.weight))
+        total = sum(weight for _, weight in seen)
+        if total <= len(seen) * 1.001:
+            return weighted_quantile(seen, 0.99)
+        mean = sum(value * weight for value, weight in seen) / total
+        variance = sum((value - mean) ** 2 * weight for value, weight in seen) / total
+        return mean + 2.33 * math.sqrt(max(0.0, variance - sampling / total))
 
     def captured_by(self, recording: Recording) -> Node | None:
         """The innermost frame common to most births and deaths: where these objects stay inside.
@@ -183,7 +201,7 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
     """
     own = _Own(program)
     placed: dict[int, tuple[Node, str | None] | None] = {}
-    sites: dict[tuple[int, int, str], Site] = {}
+    sites: dict[tuple[int, int, str, str], Site] = {}
     for number, birth in enumerate(recording.births):
         death = recording.deaths.get(number)
         if death is not None and death.kind == THINNED:
@@ -197,7 +215,10 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
         kind = KINDS.get(birth.domain, "memory")
         if kind == "construction" and library is not None:
             continue  # its time is part of the call that the user's code makes
-        key = (node.code, node.instruction_bytes, kind)
+        type_ = recording.type(number)
+        # A C function may call several classes in one instruction: each is a site of its own.
+        called = type_.name if type_ is not None and kind == "construction" else ""
+        key = (node.code, node.instruction_bytes, kind, called)
         site = sites.get(key)
         if site is None:
             code = recording.code(node)
@@ -205,7 +226,6 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
                 kind, code.file, code.function, recording.position(node), library
             )
         weight = recording.weight(number)
-        type_ = recording.type(number)
         if type_ is not None:
             site.types[type_.name] = site.types.get(type_.name, 0.0) + weight
         freed = death is not None and death.kind in (FREED, COLLECTED)
@@ -229,6 +249,7 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
                 life_collections=death.collections - birth.collections if death else 0,
                 same_thread=freed and same,
                 thread=birth.thread,
+                zeroed=bool(birth.zeroed),
                 stack=birth.stack,
                 death_stack=death.stack if freed and death is not None else 0,
                 collected=death is not None and death.kind == COLLECTED,
@@ -274,8 +295,7 @@ class _Own:
                 known = True
             else:
                 known = not (
-                    file.startswith(("<frozen", "<string>"))
-                    or file.startswith(self.roots)
+                    file.startswith(("<frozen", "<string>", *self.roots))
                     or "/site-packages/" in file
                     or "/dist-packages/" in file
                 )
