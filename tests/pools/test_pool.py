@@ -429,15 +429,15 @@ def test_a_pool_in_a_cycle_is_collected() -> None:
 
 
 def test_a_cycle_through_factory_and_reset_is_collected() -> None:
-    holder: list[Pool[Thing]] = []
+    def build() -> weakref.ref[Pool[Thing]]:
+        def reset(thing: Thing) -> None:
+            pool.stats()
 
-    def reset(thing: Thing) -> None:
-        holder[0].stats()
+        pool: Pool[Thing] = Pool(Thing, reset=reset, trim=None)
+        pool.put(pool.get())
+        return weakref.ref(pool)
 
-    holder.append(Pool(Thing, reset=reset, trim=None))
-    holder[0].put(holder[0].get())
-    watcher = weakref.ref(holder[0])
-    del holder, reset
+    watcher = build()
     gc.collect()
     assert watcher() is None
 

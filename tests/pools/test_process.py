@@ -100,13 +100,16 @@ else:
 
 code = '''
 import warnings
-warnings.simplefilter("ignore", RuntimeWarning)
 import poolwise
 pool = poolwise.Pool(list)
+with warnings.catch_warnings(record=True) as warned:
+    warnings.simplefilter("always")
+    pool.put(pool.get())
+assert len(warned) == (not main) and pool.get() == []
 for _ in range(100):
     rows = pool.get()
     pool.put(rows)
-assert pool.stats().misses == 2
+assert pool.stats().misses == 3
 buffers = poolwise.BufferPool(max_size=4096, max_bytes=1 << 20)
 view = memoryview(buffers.acquire(100))
 try:
@@ -116,12 +119,12 @@ except poolwise.ForeignPut:
 else:
     raise AssertionError
 '''
-exec(code)
+exec("main = True" + code)
 for _ in range(3):
     each = interpreters.create(**options)
-    failed = run(each, code)
+    failed = run(each, "main = False" + code)
     assert failed is None, failed
     interpreters.destroy(each)
-exec(code)
+exec("main = True" + code)
 """
     run_python(source)

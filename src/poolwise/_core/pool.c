@@ -27,8 +27,8 @@ typedef struct {
     LeaseObject *spare;    /* dead leases, linked by `next` */
     unsigned spare_count;
     uint64_t misses;
-    /* made by us and not dropped, so out = circulating - idle - held; constant on the hot path.
-     * `out` can peak only at a miss, as then nothing is idle. */
+    /* Made by us and not dropped: out = circulating - idle - held. It rises only at misses, when
+     * nothing is free: so its peak is that of what was out, or put and still held. */
     int64_t circulating, high_water;
     uint64_t full, rejected, failed, abandoned, pinned_dropped, trimmed, cleared, trims;
     uint64_t gets_at_trim;
@@ -191,10 +191,8 @@ get_new(PoolObject *self)
         return NULL;
     }
     self->misses++;
-    self->circulating++;
-    int64_t out = count_out(self);
-    if (out > self->high_water) {
-        self->high_water = out;
+    if (++self->circulating > self->high_water) {
+        self->high_water = self->circulating;
     }
     return object;
 }

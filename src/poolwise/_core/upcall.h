@@ -39,6 +39,14 @@ pw_watch(PyObject *pool, double seconds)
     if (PW_IS_FINALIZING()) {
         return 0; /* nothing is left to trim for, and no thread can start */
     }
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        /* CPython 3.11 aborts if a sub-interpreter ends with a thread, and later ones may forbid
+         * it a daemon. */
+        return PyErr_WarnEx(PyExc_RuntimeWarning,
+                            "pools in a sub-interpreter are not trimmed by the timer: call trim() "
+                            "yourself, or give trim_seconds=None",
+                            1);
+    }
     PyObject *watch = pw_python_attribute("poolwise.pools.trimmer", "watch");
     if (watch == NULL) {
         return -1;

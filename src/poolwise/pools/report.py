@@ -32,8 +32,8 @@ class PoolStats:
     puts: int
     """Objects put, whether kept or dropped."""
     high_water: int
-    """Most that were out at once: exact if only `lease` is used, otherwise too high where objects
-    are never put back, and too low where new ones are put."""
+    """The most that were out at once, or put while somebody still held them. Objects that were
+    never put back count as out."""
     idle_private: int
     """Idle in the private part, two deep."""
     idle_shared: int

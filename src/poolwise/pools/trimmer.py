@@ -3,7 +3,8 @@
 A timer is the base trigger, since full garbage collections may never come. The standard period is
 60 seconds: shorter than the pause between two bursts of work, and a trim drops what the second
 burst needs. The thread starts with the first pool that has something to keep, holds pools by weak
-references only, and takes the GIL once a period. After a fork the child starts its own.
+references only, and takes the GIL once a period. After a fork the child starts its own; a
+sub-interpreter has none.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Trimmer:
         thread = threading.Thread(target=self._run, name="poolwise-trimmer", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # no more threads, or a sub-interpreter without daemons
+        except RuntimeError as error:  # the system has no more threads
             self._stopping = True
             warnings.warn(
                 f"pools are not trimmed by the timer here ({error}): call trim() yourself",
