@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--load",
         metavar="COMMAND",
-        help="for a server: it is started, loaded and interrupted in each run; the load waits until "
+        help="for a server: started, loaded and interrupted in each run; the load waits until "
         "it answers, and does the same work each time",
     )
     parser.add_argument("--predicted", type=Path, metavar="FILE", help="advise's --json FILE")
