@@ -109,6 +109,18 @@ def test_settings_and_standard_input(folder: Path) -> None:
     assert "with settings:gc" in done.stdout
 
 
+def test_a_setting_that_pays_is_named_with_what_to_write_and_to_type(folder: Path) -> None:
+    """Objects that are kept: young collections walk them and find nothing."""
+    (folder / "app.py").write_text("kept = [[] for _ in range(1_000_000)]\nprint(len(kept))\n")
+    done = poolwise_try(folder, "--with", "settings:gc", "app.py", "-n", "two words")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-3:] == [
+        "proven: with settings:gc saves CPU time",
+        "without poolwise: gc.set_threshold(50_000, 20, 10)  # after: import gc",
+        "next: poolwise run --with settings:gc app.py -n 'two words'",
+    ]
+
+
 def test_output_that_differs_from_run_to_run(folder: Path) -> None:
     (folder / "app.py").write_text(WORK + "import os; print(os.getpid()); work(0.05)\n")
     done = poolwise_try(folder, "--with", "settings:gc", "--pairs", "2", "app.py")

@@ -23,6 +23,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import stat
 import sys
@@ -32,7 +33,7 @@ from pathlib import Path
 
 from poolwise.advise import trial
 from poolwise.advise.sequential import Interval
-from poolwise.advise.settings import parse_remedies
+from poolwise.advise.settings import describe, parse_remedies
 from poolwise.advise.trial_patch import apply_patch
 from poolwise.advise.trial_predicted import predicted_gain
 from poolwise.advise.trial_processes import Arm, ended_by_signals
@@ -120,6 +121,12 @@ def run(ns: argparse.Namespace) -> int:
             raise
     progress("")
     print(report(result, predicted))
+    if ns.remedies is not None and result.verdict == "proven":
+        print(
+            "without poolwise: " + describe(parse_remedies(ns.remedies)).replace("\n", "\n  and: ")
+        )
+        words = shlex.join(ns.program.command())
+        print(f"next: poolwise run --with {ns.remedies} {words}")
     if ns.json is not None:
         fields = dataclasses.asdict(result)
         fields |= {"schema": 1, "program": ns.program.command()}
