@@ -1,10 +1,11 @@
 /* library_hooks.c: what extension modules allocate behind CPython's back.
  *
- * Two kinds of functions are stood in front of, by rewriting the entries of a loaded library's own
+ * Three kinds of functions are stood in front of, by rewriting the entries of a loaded library's own
  * relocation table (as memray does): in numpy, the two by which it reports every array buffer to
- * tracemalloc, its small-block cache included, whether tracemalloc runs or not; in every other
- * library, the malloc family. Not touched: the C library, the dynamic loader, the interpreter
- * (its large blocks are seen in its own domains) and ourselves. */
+ * tracemalloc, its small-block cache included, whether tracemalloc runs or not; in the
+ * interpreter (whose blocks are seen in its own domains), those that end or replace the process at
+ * once, to write first what is in the buffers; in every other library, the malloc family. Not
+ * touched: the C library, the dynamic loader and ourselves. */
 #include "sampler.h"
 
 #include <elf.h>
@@ -104,10 +105,47 @@ hook_free(void *block)
     free(block);
 }
 
+/* The ways to leave that run no atexit handler. */
+static int
+hook_execv(const char *path, char *const arguments[])
+{
+    pw_flush();
+    return execv(path, arguments);
+}
+
+static int
+hook_execve(const char *path, char *const arguments[], char *const environment[])
+{
+    pw_flush();
+    return execve(path, arguments, environment);
+}
+
+static int
+hook_fexecve(int fd, char *const arguments[], char *const environment[])
+{
+    pw_flush();
+    return fexecve(fd, arguments, environment);
+}
+
+static void
+hook_exit(int status)
+{
+    pw_flush();
+    _exit(status);
+}
+
 typedef struct {
     const char *symbol;
     void *hook;
 } replacement;
+
+static const replacement interpreter_hooks[] = {
+    {"execv", (void *)hook_execv},
+    {"execve", (void *)hook_execve},
+    {"fexecve", (void *)hook_fexecve},
+    {"_exit", (void *)hook_exit},
+    {NULL, NULL},
+};
 
 static const replacement numpy_hooks[] = {
     {"PyTraceMalloc_Track", (void *)hook_track},
@@ -152,11 +190,11 @@ hooks_for(const char *path)
 {
     static const char *const left_alone[] = {"libc.so",    "libc-",   "ld-linux", "ld-musl",
                                              "linux-vdso", "libasan", "libubsan", "libtsan",
-                                             "libpython",  "_core."};
+                                             "_core."};
     const char *name = strrchr(path, '/');
     name = name ? name + 1 : path;
-    if (*name == '\0') { /* the interpreter's own executable */
-        return NULL;
+    if (*name == '\0' || strncmp(name, "libpython", 9) == 0) { /* '\0': the executable */
+        return interpreter_hooks;
     }
     for (size_t i = 0; i < sizeof(left_alone) / sizeof(left_alone[0]); i++) {
         if (strncmp(name, left_alone[i], strlen(left_alone[i])) == 0) {

@@ -1,6 +1,7 @@
 /* recording.h: the append-only log of a recording, written as it happens.
  *
- * A file is a magic line, then chunks: { kind, bytes, crc32 of the payload, 0 } + payload.
+ * A file is a magic line, then chunks: { kind, bytes, crc32 of these two and the payload, 0 } +
+ * payload.
  * Each kind of record has a buffer of its own, and all are written together in one order
  * (texts, nodes, births, deaths, constructions), so that in every prefix of the file a record
  * refers only to records before it. A killed process loses what is still in the buffers; a cut
@@ -13,9 +14,11 @@
 #include "mapped.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PW_RECORDING_MAGIC "poolwise recording 1\n"
@@ -32,6 +35,8 @@ typedef enum {
 typedef struct {
     uint32_t kind, bytes, crc, reserved;
 } pw_chunk_header;
+
+#define PW_CRC_HEADER_BYTES (2 * sizeof(uint32_t))
 
 typedef struct {
     uint64_t birth_ns, thread_volume, volume, bytes;
@@ -58,6 +63,7 @@ typedef struct {
 enum { PW_TEXT_CODE = 1, PW_TEXT_TYPE = 2 };
 
 #define PW_LOG_BUFFER_BYTES (64u << 10)
+#define PW_LOG_LEAST_FD 200
 
 typedef struct {
     pw_chunk_kind kind;
@@ -69,14 +75,17 @@ enum { PW_LOG_TEXTS, PW_LOG_NODES, PW_LOG_BIRTHS, PW_LOG_DEATHS, PW_LOG_CONSTRUC
 
 typedef struct {
     int fd;
-    int error; /* errno of the write that failed; the log is closed then */
+    int error; /* errno of what failed; nothing is written any more */
+    dev_t device;
+    ino_t file;
     uint64_t written_bytes;
     pw_log_buffer buffers[PW_LOGS];
 } pw_log;
 
 static inline uint32_t
-pw_crc32(uint32_t crc, const uint8_t *bytes, size_t count)
+pw_crc32(uint32_t crc, const void *data, size_t count)
 {
+    const uint8_t *bytes = data;
     static uint32_t table[256];
     if (table[1] == 0) {
         for (uint32_t i = 0; i < 256; i++) {
@@ -115,11 +124,22 @@ pw_log_write(pw_log *log, const void *bytes, size_t count)
 static inline void
 pw_log_chunk(pw_log *log, pw_chunk_kind kind, const void *bytes, uint32_t count)
 {
-    pw_chunk_header header = {kind, count, pw_crc32(0, bytes, count), 0};
+    pw_chunk_header header = {kind, count, 0, 0};
+    header.crc = pw_crc32(pw_crc32(0, &header, PW_CRC_HEADER_BYTES), bytes, count);
     pw_log_write(log, &header, sizeof(header));
     pw_log_write(log, bytes, count);
 }
 
+static inline void
+pw_log_close(pw_log *log)
+{
+    if (log->fd >= 0) {
+        close(log->fd);
+    }
+    log->fd = -1;
+}
+
+/* Writes to a copy of `fd`, with a number that no program counts on. */
 static inline int
 pw_log_open(pw_log *log, int fd)
 {
@@ -138,16 +158,40 @@ pw_log_open(pw_log *log, int fd)
         log->buffers[i].kind = kinds[i];
         log->buffers[i].used = 0;
     }
-    log->fd = fd;
+    struct stat opened;
+    log->fd = fcntl(fd, F_DUPFD_CLOEXEC, PW_LOG_LEAST_FD);
+    if (log->fd < 0) {
+        log->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    }
+    if (log->fd < 0 || fstat(log->fd, &opened) < 0) {
+        pw_log_close(log);
+        return -1;
+    }
+    (void)!ftruncate(log->fd, 0); /* what was there before, unless it is a pipe */
+    log->device = opened.st_dev;
+    log->file = opened.st_ino;
     log->error = 0;
     log->written_bytes = 0;
     pw_log_write(log, PW_RECORDING_MAGIC, sizeof(PW_RECORDING_MAGIC) - 1);
     return 0;
 }
 
+/* A program may close descriptors that it did not open, and the number be its own file's next. */
+static inline void
+pw_log_check_file(pw_log *log)
+{
+    struct stat now;
+    if (log->error == 0 && (fstat(log->fd, &now) < 0 || now.st_dev != log->device ||
+                            now.st_ino != log->file)) {
+        log->error = EBADF;
+        log->fd = -1; /* not ours to close */
+    }
+}
+
 static inline void
 pw_log_flush(pw_log *log)
 {
+    pw_log_check_file(log);
     for (int i = 0; i < PW_LOGS; i++) {
         if (log->buffers[i].used > 0) {
             pw_log_chunk(log, log->buffers[i].kind, log->buffers[i].bytes, log->buffers[i].used);
@@ -193,11 +237,11 @@ pw_log_text(pw_log *log, uint32_t kind, const pw_piece *pieces, int piece_count)
         return;
     }
     pw_log_flush(log);
-    uint32_t crc = pw_crc32(0, (const uint8_t *)head, sizeof(head));
+    pw_chunk_header header = {PW_CHUNK_TEXTS, (uint32_t)sizeof(head) + total, 0, 0};
+    header.crc = pw_crc32(pw_crc32(0, &header, PW_CRC_HEADER_BYTES), head, sizeof(head));
     for (int i = 0; i < piece_count; i++) {
-        crc = pw_crc32(crc, pieces[i].bytes, pieces[i].count);
+        header.crc = pw_crc32(header.crc, pieces[i].bytes, pieces[i].count);
     }
-    pw_chunk_header header = {PW_CHUNK_TEXTS, (uint32_t)sizeof(head) + total, crc, 0};
     pw_log_write(log, &header, sizeof(header));
     pw_log_write(log, head, sizeof(head));
     for (int i = 0; i < piece_count; i++) {

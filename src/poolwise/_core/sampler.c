@@ -27,6 +27,10 @@
 #define FLUSH_NS UINT64_C(500000000)
 #define WINDOW_NS UINT64_C(50000000)
 
+/* The object of a timed class call and its block may both be samples: blocks are aligned, so the
+ * object's entry in the table is told by a bit of its address. */
+#define CONSTRUCTION_TAG 1u
+
 enum { DEATH_FREE, DEATH_THINNED, DEATH_LOST, DEATH_ALIVE, DEATH_COLLECTED };
 
 /* The record written with every flush; the last one in the log counts. */
@@ -61,13 +65,14 @@ static size_t small_bytes = SIZE_MAX;
 static pw_table table;
 static pw_stack_table stacks;
 static pw_type_table *types;
-static pw_log recording;
+static pw_log recording = {.fd = -1};
 static summary totals;
 
 static double rate, least_rate; /* mean span between samples */
 static double call_factor;
 static double ceiling_per_second;
 static int exact;
+static pid_t process; /* whose recording it is */
 static uint32_t thread_count, collections;
 static bool collecting; /* under the GIL: set and read by the thread that collects */
 static uint64_t window_start_ns, window_samples, window_calls, flushed_ns, collection_start_ns;
@@ -224,13 +229,14 @@ block_type(const pw_sample *sample)
         sample->domain != PW_DOMAIN_CONSTRUCTION) {
         return 0;
     }
+    uintptr_t block = sample->address & ~(uintptr_t)CONSTRUCTION_TAG;
     for (size_t i = 0; i < sizeof(type_words) / sizeof(type_words[0]); i++) {
         char name[PW_TYPE_NAME_BYTES];
         unsigned long flags;
         if ((type_words[i] + 1) * sizeof(uintptr_t) > sample->bytes) {
             break;
         }
-        uintptr_t word = ((const uintptr_t *)sample->address)[type_words[i]];
+        uintptr_t word = ((const uintptr_t *)block)[type_words[i]];
         if (word == 0) {
             continue;
         }
@@ -272,6 +278,16 @@ flush(uint64_t now_ns)
     flushed_ns = now_ns;
     if (recording.error) {
         atomic_store(&sampling, 0);
+    }
+}
+
+void
+pw_flush(void)
+{
+    if (atomic_load(&sampling) && getpid() == process) { /* not in the child of a vfork */
+        lock_take();
+        flush(pw_clock_ns());
+        lock_release();
     }
 }
 
@@ -318,15 +334,24 @@ record_death(pw_sample *sample, uint64_t now_ns, int kind)
 static void
 thin(uint64_t now_ns)
 {
-    for (uint32_t i = 0; i < PW_TABLE_SLOTS; i++) {
+    /* From behind an empty slot, so that no entry is shifted past the start and gets two coins. */
+    uint32_t empty = 0;
+    while (table.slots[empty].address != 0) {
+        empty++;
+    }
+    for (uint32_t k = 1; k < PW_TABLE_SLOTS; k++) {
+        pw_sample *slot = &table.slots[(empty + k) & (PW_TABLE_SLOTS - 1)];
         /* A removal may shift another entry into this slot; it gets its coin as well. */
-        while (table.slots[i].address != 0 && (pw_rng_next(&pw_self.random) & 1)) {
-            record_death(&table.slots[i], now_ns, DEATH_THINNED);
+        while (slot->address != 0 && (pw_rng_next(&pw_self.random) & 1)) {
+            record_death(slot, now_ns, DEATH_THINNED);
         }
     }
-    /* Survivors: a thinning marker is a death of no birth; readers double all that live then. */
+    /* Survivors: a thinning marker is a death of no birth; readers double all that live then, by
+     * the births before it in the file: those of this buffer must be there, and no later ones. */
+    pw_log_flush(&recording);
     pw_death *marker = pw_log_reserve(&recording, PW_LOG_DEATHS, sizeof(*marker));
     *marker = (pw_death){.birth = UINT64_MAX, .death_ns = now_ns, .kind = DEATH_THINNED};
+    pw_log_flush(&recording);
     rate *= 2;
 }
 
@@ -371,6 +396,9 @@ record_birth(void *block, size_t bytes, int domain, double weight, uint64_t now_
 static void
 adapt_rates(uint64_t now_ns)
 {
+    if (now_ns <= window_start_ns) { /* another thread began this window after our look */
+        return;
+    }
     double seconds = (double)(now_ns - window_start_ns) * 1e-9;
     double allowed = ceiling_per_second * (double)WINDOW_NS * 1e-9;
     bool over = (double)window_samples > 2 * allowed || (double)window_calls > 2 * allowed;
@@ -398,6 +426,7 @@ draw_gap(void)
 static void
 set_up_thread(size_t bytes)
 {
+    pw_self.published = pw_self.volume - bytes; /* what came before is no part of this recording */
     pw_self.id = ++thread_count;
     pw_self.random = pw_rng_seed(pw_clock_ns() ^ (uint64_t)pw_self.id << 48);
     draw_gap();
@@ -432,6 +461,20 @@ lose_everything(uint64_t now_ns)
     }
 }
 
+/* With the GIL, without the lock. A program whose hooks are gone may reach us by no allocation at
+ * all, so collections and the end of the recording look too. */
+static void
+check_hooks(uint64_t now_ns)
+{
+    if (!hook_is_there()) {
+        lock_take();
+        totals.hook_removals++;
+        lose_everything(now_ns);
+        hook_all();
+        lock_release();
+    }
+}
+
 void
 pw_sample_birth(void *block, size_t bytes, int domain)
 {
@@ -451,28 +494,22 @@ pw_sample_birth(void *block, size_t bytes, int domain)
     }
     if (pw_self.left < 0) {
         publish_volume();
-        if (block != NULL) {
-            double expected = (double)pw_span(bytes) / pw_self.rate;
-            record_birth(block, bytes, domain, exact ? 1 : -1 / expm1(-expected), start_ns);
-            window_samples++;
-        }
+        double expected = (double)pw_span(bytes) / pw_self.rate;
+        record_birth(block, bytes, domain, exact ? 1 : -1 / expm1(-expected), start_ns);
+        window_samples++;
         if (!exact) {
             adapt_rates(start_ns);
         }
         draw_gap();
     }
-    bool check = start_ns - flushed_ns > FLUSH_NS;
+    bool check = start_ns > flushed_ns + FLUSH_NS; /* another thread's flush may be the later */
     if (check) {
         flush(start_ns);
     }
     totals.overhead_ns += pw_clock_ns() - start_ns;
     lock_release();
-    if (check && domain <= PW_DOMAIN_MEMORY && !hook_is_there()) {
-        lock_take();
-        totals.hook_removals++;
-        lose_everything(start_ns);
-        hook_all();
-        lock_release();
+    if (check && domain <= PW_DOMAIN_MEMORY) {
+        check_hooks(start_ns);
     }
 }
 
@@ -481,9 +518,14 @@ pw_sample_death(void *block)
 {
     uint64_t now_ns = pw_clock_ns();
     lock_take();
-    pw_sample *sample = pw_table_find(&table, (uintptr_t)block);
-    if (sample != NULL && atomic_load_explicit(&sampling, memory_order_relaxed)) {
-        record_death(sample, now_ns, collecting ? DEATH_COLLECTED : DEATH_FREE);
+    if (atomic_load_explicit(&sampling, memory_order_relaxed)) {
+        const uintptr_t addresses[2] = {(uintptr_t)block, (uintptr_t)block | CONSTRUCTION_TAG};
+        for (int i = 0; i < 2; i++) {
+            pw_sample *sample = pw_table_find(&table, addresses[i]);
+            if (sample != NULL) {
+                record_death(sample, now_ns, collecting ? DEATH_COLLECTED : DEATH_FREE);
+            }
+        }
         totals.overhead_ns += pw_clock_ns() - now_ns;
     }
     lock_release();
@@ -509,15 +551,16 @@ pw_sample_construction(PyObject *object, PyTypeObject *type, uint64_t arguments,
                        uint64_t start_ns, uint64_t duration_ns)
 {
     uint64_t now_ns = pw_clock_ns();
-    void *block = (char *)object - pw_object_prefix_bytes(type);
+    uintptr_t block = (uintptr_t)object - pw_object_prefix_bytes(type);
+    block |= CONSTRUCTION_TAG;
     lock_take();
     if (atomic_load_explicit(&sampling, memory_order_relaxed)) {
         window_calls++;
         adapt_rates(now_ns);
-        if (pw_table_find(&table, (uintptr_t)block) == NULL) {
+        if (pw_table_find(&table, block) == NULL) {
             uint64_t birth = totals.samples;
             uint32_t id = type_id((uintptr_t)type, type->tp_name, type->tp_flags);
-            record_birth(block, (size_t)type->tp_basicsize, PW_DOMAIN_CONSTRUCTION, weight,
+            record_birth((void *)block, (size_t)type->tp_basicsize, PW_DOMAIN_CONSTRUCTION, weight,
                          start_ns);
             pw_construction *record =
                 pw_log_reserve(&recording, PW_LOG_CONSTRUCTIONS, sizeof(*record));
@@ -552,9 +595,10 @@ moved_block(hooked_domain *hooked, void *ctx, void *block, size_t bytes, pw_samp
     if (inner != NULL) { /* sampled anew on the way, by the domain below: one block, one sample */
         record_death(inner, pw_clock_ns(), DEATH_THINNED);
     }
-    if (table.used < PW_TABLE_MAX) {
-        pw_table_insert(&table, sample);
+    if (table.used >= PW_TABLE_MAX) {
+        thin(pw_clock_ns());
     }
+    pw_table_insert(&table, sample);
     lock_release();
     return moved;
 }
@@ -645,8 +689,7 @@ after_fork_in_child(void)
 {
     atomic_store(&sampling, 0);
     atomic_flag_clear(&lock);
-    recording.fd = -1;
-    recording.error = EBADF;
+    pw_log_close(&recording);
 }
 
 static void
@@ -666,7 +709,7 @@ sampler_start(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "iddp:sampler_start", &fd, &mean_bytes, &per_second, &want_exact)) {
         return NULL;
     }
-    if (atomic_load(&sampling)) {
+    if (recording.fd >= 0) {
         PyErr_SetString(PyExc_RuntimeError, "the sampler is already running");
         return NULL;
     }
@@ -697,13 +740,16 @@ sampler_start(PyObject *Py_UNUSED(module), PyObject *args)
     call_factor = 1;
     ceiling_per_second = per_second;
     exact = want_exact;
+    process = getpid();
     thread_count = collections = 0;
     collecting = false;
     window_samples = window_calls = 0;
     totals.start_ns = window_start_ns = flushed_ns = pw_clock_ns();
     getrusage(RUSAGE_SELF, &after);
     totals.own_faults = (uint64_t)(after.ru_minflt - before.ru_minflt);
-    hook_all();
+    if (!hook_is_there()) { /* from an earlier recording it may be, below another's hook */
+        hook_all();
+    }
     atomic_store(&sampling, 1);
     pw_self.rate = 0;
     pw_self.left = 0;
@@ -713,13 +759,16 @@ sampler_start(PyObject *Py_UNUSED(module), PyObject *args)
 static PyObject *
 sampler_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    lock_take();
-    if (!atomic_exchange(&sampling, 0) && recording.error == 0) {
-        lock_release();
-        Py_RETURN_NONE;
+    if (recording.fd < 0) { /* none was started, it has ended, or it is the parent's */
+        Py_RETURN_FALSE;
     }
     uint64_t now_ns = pw_clock_ns();
-    publish_volume();
+    check_hooks(now_ns);
+    lock_take();
+    atomic_store(&sampling, 0);
+    if (pw_self.rate != 0) {
+        publish_volume();
+    }
     for (uint32_t i = 0; i < PW_TABLE_SLOTS; i++) {
         while (table.slots[i].address != 0) {
             record_death(&table.slots[i], now_ns, DEATH_ALIVE);
@@ -734,23 +783,13 @@ sampler_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     totals.finished = 1;
     flush(now_ns);
     int error = recording.error;
+    pw_log_close(&recording);
     lock_release();
     if (error) {
         errno = error;
         return PyErr_SetFromErrno(PyExc_OSError);
     }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-sampler_flush(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
-{
-    if (atomic_load(&sampling)) {
-        lock_take();
-        flush(pw_clock_ns());
-        lock_release();
-    }
-    Py_RETURN_NONE;
+    Py_RETURN_TRUE;
 }
 
 /* An entry of gc.callbacks: how often, how long, how much. */
@@ -762,6 +801,9 @@ sampler_collection(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_
         return NULL;
     }
     if (PyUnicode_CompareWithASCIIString(args[0], "start") == 0) {
+        if (atomic_load_explicit(&sampling, memory_order_relaxed)) {
+            check_hooks(pw_clock_ns());
+        }
         collection_start_ns = pw_cpu_clock_ns();
         collecting = true;
         Py_RETURN_NONE;
@@ -833,12 +875,10 @@ sampler_hook_libraries(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored)
 static PyMethodDef sampler_methods[] = {
     {"sampler_start", sampler_start, METH_VARARGS,
      "sampler_start(fd, mean_bytes, per_second, exact, /)\n--\n\n"
-     "Sample allocations into the log at fd, on average one every mean_bytes, at most about\n"
-     "per_second a second; every one if exact."},
+     "Sample allocations into the log at fd (a copy of it is kept), on average one every\n"
+     "mean_bytes, at most about per_second a second; every one if exact."},
     {"sampler_stop", sampler_stop, METH_NOARGS,
-     "sampler_stop()\n--\n\nRecord what is still alive, and end the log."},
-    {"sampler_flush", sampler_flush, METH_NOARGS,
-     "sampler_flush()\n--\n\nWrite what is in the buffers."},
+     "sampler_stop()\n--\n\nRecord what is still alive, and end the log. False if none is open."},
     {"sampler_collection", (PyCFunction)(void (*)(void))sampler_collection, METH_FASTCALL,
      "sampler_collection(phase, info, /)\n--\n\nAn entry for gc.callbacks."},
     {"sampler_stack", sampler_stack, METH_NOARGS,

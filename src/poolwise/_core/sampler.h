@@ -48,10 +48,14 @@ extern __thread pw_thread pw_self __attribute__((tls_model("initial-exec")));
 void pw_sample_birth(void *block, size_t bytes, int domain);
 void pw_sample_death(void *block);
 
-/* A few additions and one branch for an allocation that is not sampled. */
+/* A few additions and two branches for an allocation that is not sampled. A refused one is none:
+ * its size may be anything. */
 static inline void
 pw_allocated(void *block, size_t bytes, int domain)
 {
+    if (PW_UNLIKELY(block == NULL)) {
+        return;
+    }
     pw_self.volume += bytes;
     if (PW_UNLIKELY((pw_self.left -= pw_span(bytes)) < 0)) {
         pw_sample_birth(block, bytes, domain);
@@ -66,6 +70,9 @@ pw_freeing(void *block)
         pw_sample_death(block);
     }
 }
+
+/* Writes what is in the buffers, before the process goes or becomes another. */
+void pw_flush(void);
 
 /* constructions.c */
 int pw_constructions_install(PyObject *metaclasses);

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from poolwise import _core
-from poolwise.errors import PoolwiseError
+from poolwise.errors import PoolwiseError, RecordingError
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -50,43 +50,67 @@ def start(options: dict[str, Any]) -> None:
 
     Options: ``dir`` (an existing directory), ``mean_bytes`` (between samples), ``per_second`` (the
     ceiling), ``exact`` (every allocation).
+
+    Raises:
+        OSError: the directory cannot be written to.
+        RuntimeError: this process is being sampled already.
+        UnknownInterpreter: its stack cannot be read.
     """
     import atexit
     import gc
     import os
 
+    global _end_path
     check_stack_reader()
     path = os.path.join(options["dir"], LOG_NAME)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    _hook_libraries_when_loaded()
-    _core.sampler_start(
-        fd,
-        float(options.get("mean_bytes", DEFAULT_MEAN_BYTES)),
-        float(options.get("per_second", DEFAULT_PER_SECOND)),
-        bool(options.get("exact", False)),
-    )
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _hook_libraries_when_loaded()
+        _core.sampler_start(
+            fd,
+            float(options.get("mean_bytes", DEFAULT_MEAN_BYTES)),
+            float(options.get("per_second", DEFAULT_PER_SECOND)),
+            bool(options.get("exact", False)),
+        )
+    finally:
+        os.close(fd)
+    _end_path = os.path.join(options["dir"], END_NAME)
     gc.callbacks.append(_core.sampler_collection)
     _core.sampler_hook_constructions(_metaclasses())
-    atexit.register(stop, os.path.join(options["dir"], END_NAME))
-    # exec replaces the program without running atexit handlers.
-    sys.addaudithook(_flush_before_exec)
+    atexit.register(_stop_at_exit)
 
 
-def stop(end_path: str | None = None) -> None:
-    """End the recording; what is alive now stays known as alive."""
+def stop() -> None:
+    """End the recording; what is alive now stays known as alive. Does nothing if there is none.
+
+    Raises:
+        RecordingError: the recording could not be written to its end.
+    """
+    import atexit
     import gc
 
     if _core.sampler_collection in gc.callbacks:
         gc.callbacks.remove(_core.sampler_collection)
-    _core.sampler_stop()
-    if end_path is not None:
-        with open(end_path, "w") as file:
-            print(*gc.get_threshold(), int(gc.isenabled()), gc.get_freeze_count(), file=file)
+    atexit.unregister(_stop_at_exit)
+    try:
+        if _core.sampler_stop():
+            with open(_end_path, "w") as file:
+                print(*gc.get_threshold(), int(gc.isenabled()), gc.get_freeze_count(), file=file)
+    except OSError as error:
+        raise RecordingError(
+            f"{_end_path}: the recording was cut short ({error.strerror}); "
+            "make room, leave its file descriptor open, and record again"
+        ) from None
 
 
-def _flush_before_exec(event: str, _args: tuple[Any, ...]) -> None:
-    if event == "os.exec":
-        _core.sampler_flush()
+_end_path = ""
+
+
+def _stop_at_exit() -> None:
+    from contextlib import suppress
+
+    with suppress(RecordingError):  # the program's output is its own; the reader sees the cut
+        stop()
 
 
 def _metaclasses() -> list[type]:
@@ -103,7 +127,10 @@ def _hook_libraries_when_loaded() -> None:
     """Now, and whenever an extension module has been loaded, perhaps with libraries of its own."""
     from importlib.machinery import ExtensionFileLoader
 
+    _core.sampler_hook_libraries()
     plain = ExtensionFileLoader.create_module
+    if plain.__module__ == __name__:
+        return
 
     def create_module(self: ExtensionFileLoader, spec: ModuleSpec) -> ModuleType:
         module = plain(self, spec)
@@ -111,4 +138,3 @@ def _hook_libraries_when_loaded() -> None:
         return module
 
     ExtensionFileLoader.create_module = create_module  # type: ignore[method-assign]
-    _core.sampler_hook_libraries()

@@ -26,6 +26,7 @@ OBJECT, MEMORY, NUMPY, CONSTRUCTION, NATIVE, RAW = range(6)  # domains
 FREED, THINNED, LOST, ALIVE, COLLECTED = range(5)  # how a sample ended
 
 _CHUNK = struct.Struct("=IIII")
+_CRC_HEADER_BYTES = 8  # kind and size are covered as well
 _BIRTH = struct.Struct("=QQQQdIIIIII")
 _DEATH = struct.Struct("=QQQQQIIIIII")
 _NODE = struct.Struct("=III")
@@ -225,9 +226,15 @@ def read(directory: str | os.PathLike[str]) -> Recording:
     while at + _CHUNK.size <= len(data):
         kind, size, crc, _ = _CHUNK.unpack_from(data, at)
         payload = data[at + _CHUNK.size : at + _CHUNK.size + size]
-        if len(payload) < size or zlib.crc32(payload) != crc:
+        head = data[at : at + _CRC_HEADER_BYTES]
+        if len(payload) < size or zlib.crc32(payload, zlib.crc32(head)) != crc:
             break
-        _add_chunk(recording, chr(kind), payload)
+        try:
+            _add_chunk(recording, chr(kind), payload)
+        except (struct.error, ValueError):
+            raise RecordingError(
+                f"{path}: written by another version of poolwise (chunk at byte {at}); record again"
+            ) from None
         at += _CHUNK.size + size
     recording.cut_bytes = len(data) - at
     with suppress(OSError, ValueError):
@@ -273,8 +280,8 @@ def _add_texts(recording: Recording, payload: bytes) -> None:
             table_at = name_at + name_bytes
             recording.codes.append(
                 Code(
-                    body[_CODE.size : name_at].decode("utf-8", "replace"),
-                    body[name_at:table_at].decode("utf-8", "replace"),
+                    body[_CODE.size : name_at].decode("utf-8", "surrogatepass"),
+                    body[name_at:table_at].decode("utf-8", "surrogatepass"),
                     first_line,
                     body[table_at:],
                 )
