@@ -8,67 +8,97 @@ one; the oldest only when a quarter of it is new), and pricing each object that 
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from poolwise.advise.calibrate import Calibration, Price
 from poolwise.advise.gain import Seconds
 from poolwise.profile.recording import Summary
-from poolwise.profile.sites import Sample, Site
+from poolwise.profile.sites import PAGE_BYTES, Site
 
 
 @dataclass(slots=True)
 class Replay:
-    """What the collector would do: objects passed over by generation, and how often."""
+    """What the collector would do, by generation: how often, and objects passed over."""
 
     collections: list[int]
     objects: list[float]
+    garbage_bytes: float  # the most that waits for a collection, dead
 
 
-def replay(events: Iterable[tuple[int, int, int, float]], thresholds: Sequence[int]) -> Replay:
-    """Run CPython's generational rule over (time, +1 or -1, sample number, weight) events."""
-    result = Replay([0, 0, 0], [0.0, 0.0, 0.0])
-    generations: list[dict[int, float]] = [{}, {}, {}]
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A sampled block. `tracked`: the collector passes it over; `cyclic`: it needs it to die."""
+
+    birth_ns: int
+    death_ns: int | None
+    weight: float
+    size: int
+    tracked: bool
+    cyclic: bool
+
+
+def replay(lives: Sequence[Life], thresholds: Sequence[int]) -> Replay:
+    """Run CPython's generational rule over the lives of blocks.
+
+    A block that was freed by the collector is dead from then on at the latest, and stays until the
+    replayed collector comes to its generation.
+    """
+    events = [(life.birth_ns, 1, n) for n, life in enumerate(lives)]
+    events += [(life.death_ns, -1, n) for n, life in enumerate(lives) if life.death_ns is not None]
+    result = Replay([0, 0, 0], [0.0, 0.0, 0.0], 0.0)
+    generations: list[set[int]] = [set(), set(), set()]
     where: dict[int, int] = {}
-    count = 0.0
+    dead: list[set[int]] = [set(), set(), set()]
+    garbage = count = pending = long_lived = 0.0
     older = [0, 0]
-    long_lived_pending = long_lived_total = 0.0
-    for _, sign, number, weight in sorted(events):
+    for _, sign, number in sorted(events):
+        life = lives[number]
         if sign < 0:
-            count = max(0.0, count - weight)
-            generation = where.pop(number, None)
-            if generation is not None:
-                del generations[generation][number]
+            generation = where[number]
+            if life.cyclic:
+                dead[generation].add(number)
+                garbage += life.weight * life.size
+                result.garbage_bytes = max(result.garbage_bytes, garbage)
+                continue
+            generations[generation].discard(number)
+            if life.tracked:
+                count = max(0.0, count - life.weight)
             continue
-        count += weight
-        generations[0][number] = weight
         where[number] = 0
+        if life.tracked or life.cyclic:
+            generations[0].add(number)
+        if not life.tracked:
+            continue
+        count += life.weight
         if count <= thresholds[0]:
             continue
         oldest = 0
         if older[0] >= thresholds[1]:
             oldest = 1
-            if older[1] >= thresholds[2] and long_lived_pending > long_lived_total / 4:
+            if older[1] >= thresholds[2] and pending > long_lived / 4:
                 oldest = 2
-        result.collections[oldest] += 1
-        result.objects[oldest] += sum(sum(g.values()) for g in generations[: oldest + 1])
         target = min(oldest + 1, 2)
+        survivors: set[int] = set()
         for generation in range(oldest + 1):
-            if generation == target:
-                continue
-            for survivor in generations[generation]:
-                where[survivor] = target
-            generations[target].update(generations[generation])
-            generations[generation] = {}
-        if oldest == 0:
-            older[0] += 1
-        elif oldest == 1:
-            older = [0, older[1] + 1]
-            long_lived_pending += sum(generations[2].values()) - long_lived_total
+            passed = generations[generation]
+            result.objects[oldest] += sum(lives[n].weight for n in passed if lives[n].tracked)
+            freed = dead[generation]
+            garbage -= sum(lives[n].weight * lives[n].size for n in freed)
+            survivors |= passed - freed
+            generations[generation] = set()
+            dead[generation] = set()
+        if oldest == 1:
+            pending += sum(lives[n].weight for n in survivors)
+        generations[target] |= survivors
+        for survivor in survivors:
+            where[survivor] = target
+        result.collections[oldest] += 1
+        if oldest == 2:
+            older, pending = [0, 0], 0.0
+            long_lived = sum(lives[n].weight for n in generations[2])
         else:
-            older = [0, 0]
-            long_lived_pending, long_lived_total = 0.0, sum(generations[2].values())
+            older = [older[0] + 1, older[1]] if oldest == 0 else [0, older[1] + 1]
         count = 0.0
     return result
 
@@ -79,36 +109,43 @@ def saved(
     prices: Calibration,
     thresholds: Sequence[int],
     current: Sequence[int],
-) -> Seconds:
-    """CPU seconds that `thresholds` would save over the `current` ones; may be negative."""
+) -> tuple[Seconds, int]:
+    """What `thresholds` would save over the `current` ones, and the bytes of garbage they keep.
+
+    The saving may be negative.
+    """
     measured = sum(summary.collection_seconds)
     if measured == 0 or current[0] == 0 or current[0] >= thresholds[0]:
-        return Seconds()
+        return Seconds(), 0
     young, full = prices.gc_object(), prices.gc_object(full=True)
     # A young collection over tens of thousands of objects leaves the cache: between the two.
     wide = Price((young.value * full.value) ** 0.5, young.low, full.high)
-    expected = replay(_events(sites), thresholds)
+    lives = list(_lives(sites))
+    expected = replay(lives, thresholds)
+    more_garbage = max(0.0, expected.garbage_bytes - replay(lives, current).garbage_bytes)
     cost = Seconds()
     cost.add(1.0, wide, units=expected.objects[0])
     cost.add(1.0, full, units=expected.objects[1] + expected.objects[2])
-    # What is measured is sure; what would be left is not, and neither is more than now.
-    return Seconds(
-        measured - min(cost.value, measured),
-        measured - min(cost.high, measured),
-        measured - min(cost.low, measured),
-    )
+    # What is measured is sure; what would be left is not, and is hardly more than now.
+    left = Seconds(min(cost.value, measured), min(cost.low, measured), min(cost.high, measured))
+    # Memory that is not used again so soon has to come from the kernel, once.
+    faults = Seconds()
+    faults.add(1.0, prices.fault(1 << 20), units=more_garbage / PAGE_BYTES)
+    return Seconds(measured, measured, measured) - left - faults, int(more_garbage)
 
 
-def _events(sites: Sequence[Site]) -> Iterable[tuple[int, int, int, float]]:
-    tracked: list[Sample] = [
-        sample
-        for site in sites
-        if site.kind == "memory"
-        for sample in site.samples
-        if sample.type is not None and sample.type.collected
-    ]
-    births = ((s.birth_ns, 1, n, s.weight) for n, s in enumerate(tracked))
-    deaths = (
-        (s.death_ns, -1, n, s.weight) for n, s in enumerate(tracked) if s.death_ns is not None
-    )
-    return heapq.merge(sorted(births), sorted(deaths))
+def _lives(sites: Sequence[Site]) -> Iterator[Life]:
+    for site in sites:
+        if site.kind != "memory":
+            continue
+        for sample in site.samples:
+            tracked = sample.type is not None and sample.type.collected
+            if tracked or sample.collected:
+                yield Life(
+                    sample.birth_ns,
+                    sample.death_ns,
+                    sample.weight,
+                    sample.size,
+                    tracked,
+                    sample.collected,
+                )

@@ -1,11 +1,12 @@
 """The verdicts' changes as a unified diff, for `poolwise try --against`.
 
-Only changes that are safe to make without understanding the program are written:
+Only changes of a known form are written:
 
 - `x = Class(…)` becomes `with _pool.lease() as x:` around the rest of its block. A pooled object
   that somebody still holds is never handed out again, so an object that escapes costs a miss,
   not a bug; whether a used object needs a `reset` is for a human to say.
-- `bytearray(n)` becomes a view of a pooled, zeroed block.
+- `bytearray(n)` becomes a view of a pooled block. The block is not zeroed, which is where the gain
+  is: a line at the head of the diff says so, and `try` compares what both programs print.
 
 What cannot be changed this way is said in a line at the head of the diff.
 """
@@ -50,6 +51,8 @@ def diff(advice: Advice) -> str:
         for verdict in sorted(verdicts, key=lambda v: -_line(v)):
             try:
                 new = _changed(new, verdict)
+                if verdict.verdict != POOL:
+                    head.append(f"# {file}:{_line(verdict)}: the block is no longer zeroed")
             except _Refused as refused:
                 head.append(f"# {file}:{_line(verdict)}: not changed: {refused.why}")
         if new != old:
@@ -137,7 +140,7 @@ def _pooled_bytes(source: str, tree: ast.Module, call: ast.Call, verdict: Verdic
         tree,
         call,
         f"_buffers = poolwise.BufferPool(max_size={size}, "
-        f'max_bytes={size * (verdict.capacity + 1)}, clear="acquire")',
+        f"max_bytes={size * (verdict.capacity + 1)})",
     )
 
 

@@ -182,7 +182,7 @@ def _huge_share(case: _Case, page_faults: int) -> float:
 def _settings(case: _Case, glibc: bool) -> Verdict:
     malloc, held_bytes, saved_pages = _malloc_gain(case) if glibc else (Seconds(), 0, 0.0)
     case.malloc = malloc
-    gc = collector.saved(
+    gc, garbage_bytes = collector.saved(
         case.summary, case.sites, case.prices, settings.GC, case.recording.thresholds
     )
     parts = {"malloc": malloc, "gc": gc}
@@ -199,7 +199,7 @@ def _settings(case: _Case, glibc: bool) -> Verdict:
             verdict=word,
             site=None,
             gain=gain,
-            memory_bytes=held_bytes if "malloc" in paying else 0,
+            memory_bytes=("malloc" in paying) * held_bytes + ("gc" in paying) * garbage_bytes,
             capacity=0,
             reason=reason,
             code=code,
@@ -224,6 +224,11 @@ def _settings(case: _Case, glibc: bool) -> Verdict:
         reasons.append(
             f"the garbage collector takes {collecting:.2f} s to find "
             f"{sum(case.summary.collected):,} objects ({gc.gain(case.cpu_seconds)})"
+            + (
+                f", and would leave up to {_bytes(garbage_bytes)} of garbage"
+                if garbage_bytes
+                else ""
+            )
         )
     remedy = SETTINGS if len(paying) == 2 else f"{SETTINGS}:{next(iter(paying))}"
     return verdict(SETTINGS, "; ".join(reasons), f"poolwise run --with {remedy} {case.words}")
