@@ -1,6 +1,6 @@
 from collections.abc import Callable, Sequence
-from types import CodeType, TracebackType
-from typing import Generic, Literal, Self, SupportsIndex, TypeVar, final
+from types import CodeType, GenericAlias, TracebackType
+from typing import Any, Generic, Literal, Self, SupportsIndex, TypeVar, final
 
 from poolwise.pools.report import BufferPoolStats, PoolStats
 
@@ -31,9 +31,11 @@ class Pool(Generic[_T]):
     def clear(self) -> int: ...
     def stats(self) -> PoolStats: ...
     def _check(self) -> bool: ...
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
 
 @final
 class Lease(Generic[_T]):
+    def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
     def __enter__(self) -> _T: ...
     def __exit__(
         self,

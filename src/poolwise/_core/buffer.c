@@ -645,21 +645,24 @@ buffer_pool_repr(BufferPoolObject *self)
 
 static PyMethodDef buffer_pool_methods[] = {
     {"acquire", (PyCFunction)buffer_pool_acquire, METH_O,
-     "acquire(n, /)\n--\n\nA writable Buffer of exactly n bytes, contents undefined unless the\n"
+     "acquire($self, n, /)\n--\n\nA writable Buffer of exactly n bytes, contents undefined unless "
+     "the\n"
      "pool clears. Larger than max_size or over max_bytes: a block outside the pool, counted as\n"
      "a fallback. Raises UsageError (a ValueError) for a negative or huge n, PoolClosed\n"
      "(a ValueError), OutOfMemory (a MemoryError).\n\n"
      ">>> with buffers.acquire(4096) as buffer:\n...     file.readinto(buffer)"},
     {"trim", (PyCFunction)buffer_pool_trim, METH_NOARGS,
-     "trim()\n--\n\nGive half of what was idle all the time since the last trim back to the\n"
+     "trim($self, /)\n--\n\nGive half of what was idle all the time since the last trim back to "
+     "the\n"
      "kernel; how many bytes that was. The timer calls it every trim_seconds."},
     {"clear", (PyCFunction)buffer_pool_clear, METH_NOARGS,
-     "clear()\n--\n\nGive every idle block back to the kernel; how many bytes that was."},
+     "clear($self, /)\n--\n\nGive every idle block back to the kernel; how many bytes that was."},
     {"close", (PyCFunction)buffer_pool_close, METH_NOARGS,
-     "close()\n--\n\nGive every idle block back, and every block that is out when it returns.\n"
+     "close($self, /)\n--\n\nGive every idle block back, and every block that is out when it "
+     "returns.\n"
      "Buffers that are out stay valid; acquire raises PoolClosed."},
     {"stats", (PyCFunction)buffer_pool_stats, METH_NOARGS,
-     "stats()\n--\n\nEvery counter and level, as a BufferPoolStats."},
+     "stats($self, /)\n--\n\nEvery counter and level, as a BufferPoolStats."},
     {"__enter__", (PyCFunction)buffer_pool_enter, METH_NOARGS, "The pool."},
     {"__exit__", (PyCFunction)(void (*)(void))buffer_pool_exit, METH_FASTCALL, "Closes the pool."},
     {NULL, NULL, 0, NULL},
@@ -698,7 +701,8 @@ static PyType_Spec buffer_pool_spec = {
 
 static PyMethodDef buffer_methods[] = {
     {"release", (PyCFunction)buffer_release, METH_NOARGS,
-     "release()\n--\n\nGive the block back now; the buffer cannot be used any more. A second call\n"
+     "release($self, /)\n--\n\nGive the block back now; the buffer cannot be used any more. A "
+     "second call\n"
      "does nothing. Raises ViewsAlive (a BufferError) while views live: then nothing changes."},
     {"__enter__", (PyCFunction)buffer_enter, METH_NOARGS, "The buffer."},
     {"__exit__", (PyCFunction)(void (*)(void))buffer_exit, METH_FASTCALL, "Releases the buffer."},

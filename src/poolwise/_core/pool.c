@@ -724,28 +724,30 @@ pool_repr(PoolObject *self)
 
 static PyMethodDef pool_methods[] = {
     {"get", (PyCFunction)pool_get, METH_NOARGS,
-     "get()\n--\n\nAn object that nobody else holds: an idle one, else a new one from the "
+     "get($self, /)\n--\n\nAn object that nobody else holds: an idle one, else a new one from the "
      "factory.\n"
      "Never blocks. Raises what the factory raises.\n\n"
      ">>> pool = poolwise.Pool(bytearray)\n>>> pool.get()\nbytearray(b'')"},
     {"put", (PyCFunction)pool_put, METH_O,
-     "put(object, /)\n--\n\nGive an object back, after reset(object). A reset that returns False\n"
+     "put($self, object, /)\n--\n\nGive an object back, after reset(object). A reset that returns "
+     "False\n"
      "drops it; one that raises drops it too, and put raises that error. Raises ForeignPut\n"
      "(a ValueError) for None and for a type that the factory does not make."},
     {"lease", (PyCFunction)pool_lease, METH_NOARGS,
-     "lease()\n--\n\nA context manager: get on entry, put on exit.\n\n"
+     "lease($self, /)\n--\n\nA context manager: get on entry, put on exit.\n\n"
      ">>> with pool.lease() as buffer:\n...     buffer += b'abc'"},
     {"trim", (PyCFunction)pool_trim, METH_NOARGS,
-     "trim()\n--\n\nDrop half of what was idle all the time since the last trim; how many that "
+     "trim($self, /)\n--\n\nDrop half of what was idle all the time since the last trim; how many "
+     "that "
      "was.\n"
      "The timer calls it every trim_seconds."},
     {"clear", (PyCFunction)pool_clear_idle, METH_NOARGS,
-     "clear()\n--\n\nDrop every idle object; how many that was."},
+     "clear($self, /)\n--\n\nDrop every idle object; how many that was."},
     {"stats", (PyCFunction)pool_stats, METH_NOARGS,
-     "stats()\n--\n\nEvery counter and level, as a PoolStats."},
+     "stats($self, /)\n--\n\nEvery counter and level, as a PoolStats."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Pool[T], for annotations."},
     {"_check", (PyCFunction)pool_check, METH_NOARGS,
-     "_check()\n--\n\nWhether the structure's invariants hold (for tests)."},
+     "_check($self, /)\n--\n\nWhether the structure's invariants hold (for tests)."},
     {NULL, NULL, 0, NULL},
 };
 

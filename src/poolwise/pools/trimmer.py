@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from poolwise._core import BufferPool, Pool
 
-    AnyPool = Pool[Any] | BufferPool
+    _AnyPool = Pool[Any] | BufferPool
 
 STOP_SECONDS = 1.0  # how long the end of the program may wait for a trim under way
 
@@ -35,9 +35,9 @@ class Trimmer:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._turns = 0  # breaks ties in the heap
-        self._due: list[tuple[float, int, float, weakref.ref[AnyPool]]] = []
+        self._due: list[tuple[float, int, float, weakref.ref[_AnyPool]]] = []
 
-    def watch(self, pool: AnyPool, seconds: float) -> None:
+    def watch(self, pool: _AnyPool, seconds: float) -> None:
         """Trim `pool` every `seconds` from now on."""
         with self._wake:
             self._turns += 1
@@ -68,7 +68,7 @@ class Trimmer:
                 pool.trim()
             del pool  # hold no pool while asleep
 
-    def _next(self) -> AnyPool | None:
+    def _next(self) -> _AnyPool | None:
         """The next pool whose time has come; None when the program, or the last pool, ends."""
         with self._wake:
             while not self._stopping and self._due:
