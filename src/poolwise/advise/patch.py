@@ -5,8 +5,9 @@ Only changes of a known form are written:
 - `x = Class(…)` becomes `with _pool.lease() as x:` around the rest of its block. A pooled object
   that somebody still holds is never handed out again, so an object that escapes costs a miss,
   not a bug; whether a used object needs a `reset` is for a human to say.
-- `bytearray(n)` becomes a view of a pooled block. The block is not zeroed, which is where the gain
-  is: a line at the head of the diff says so, and `try` compares what both programs print.
+- `bytearray(n)` becomes a view of a pooled block, or of one made once. It is not zeroed each time,
+  which is where the gain is: a line at the head of the diff says so, and `try` compares what both
+  programs print.
 
 What cannot be changed this way is said in a line at the head of the diff.
 """
@@ -32,8 +33,12 @@ class _Refused(Exception):
     why: str
 
 
-def diff(advice: Advice) -> str:
-    """A unified diff of all changes; empty of changes if no verdict asks for one."""
+def diff(advice: Advice, root: str = "") -> str:
+    """A unified diff of all changes; empty of changes if no verdict asks for one.
+
+    Files are named relative to the current directory, or to `root`, the program's, if they are
+    not below it: `poolwise try` looks in both.
+    """
     by_file: dict[str, list[Verdict]] = {}
     for verdict in advice.verdicts:
         if verdict.site is not None and verdict.verdict in (POOL, BUFFER_POOL, PREALLOCATE):
@@ -57,6 +62,8 @@ def diff(advice: Advice) -> str:
                 head.append(f"# {file}:{_line(verdict)}: not changed: {refused.why}")
         if new != old:
             name = os.path.relpath(file)
+            if name.startswith(os.pardir):
+                name = os.path.relpath(file, root or None)
             body += difflib.unified_diff(
                 old.splitlines(keepends=True),
                 new.splitlines(keepends=True),
@@ -78,7 +85,7 @@ def _changed(source: str, verdict: Verdict) -> str:
     if verdict.verdict == POOL:
         return _with_lease(source, tree, call, site.type or ast.unparse(call.func))
     if isinstance(call.func, ast.Name) and call.func.id == "bytearray" and len(call.args) == 1:
-        return _pooled_bytes(source, tree, call, verdict)
+        return _reused_bytes(source, tree, call, verdict)
     raise _Refused("shapes and sizes are for you to choose; the report shows the form to write")
 
 
@@ -126,22 +133,23 @@ def _with_lease(source: str, tree: ast.Module, call: ast.Call, type_name: str) -
     )
 
 
-def _pooled_bytes(source: str, tree: ast.Module, call: ast.Call, verdict: Verdict) -> str:
+def _reused_bytes(source: str, tree: ast.Module, call: ast.Call, verdict: Verdict) -> str:
     lines = source.splitlines(keepends=True)
     row = call.lineno - 1
     if call.end_lineno != call.lineno:
         raise _Refused("the call stands over several lines")
+    if verdict.verdict == PREALLOCATE:
+        _check_names(call, _statement_of(tree, call)[2])
+        new = f"_buffer_{call.lineno}"
+        definition = f"{new} = memoryview({ast.unparse(call)})"
+    else:
+        new = f"memoryview(_buffers.acquire({ast.unparse(call.args[0])}))"
+        size = 1 << max(verdict.memory_bytes // max(verdict.capacity, 1) - 1, 1).bit_length()
+        limit = size * (verdict.capacity + 1)
+        definition = f"_buffers = poolwise.BufferPool(max_size={size}, max_bytes={limit})"
     raw = lines[row].encode()
-    new = f"memoryview(_buffers.acquire({ast.unparse(call.args[0])}))".encode()
-    lines[row] = (raw[: call.col_offset] + new + raw[call.end_col_offset :]).decode()
-    size = 1 << max(verdict.memory_bytes // max(verdict.capacity, 1) - 1, 1).bit_length()
-    return _with_definition(
-        "".join(lines),
-        tree,
-        call,
-        f"_buffers = poolwise.BufferPool(max_size={size}, "
-        f"max_bytes={size * (verdict.capacity + 1)})",
-    )
+    lines[row] = (raw[: call.col_offset] + new.encode() + raw[call.end_col_offset :]).decode()
+    return _with_definition("".join(lines), tree, call, definition)
 
 
 def _statement_of(
@@ -201,7 +209,7 @@ def _with_definition(source: str, tree: ast.Module, call: ast.Call, definition: 
         decorators = getattr(around, "decorator_list", [])
         at = min([around.lineno, *(d.lineno for d in decorators)]) - 1
         lines[at:at] = [definition + "\n", "\n", "\n"]
-    if not re.search(r"^import poolwise$", source, re.MULTILINE):
+    if "poolwise." in definition and not re.search(r"^import poolwise$", source, re.MULTILINE):
         imports = [s for s in tree.body if isinstance(s, ast.Import | ast.ImportFrom)]
         top = imports[-1].end_lineno or 0 if imports else _after_docstring(tree)
         lines[top:top] = ["import poolwise\n"]

@@ -114,6 +114,11 @@ class _Case:
                 cost.add(sample.weight, self.fault(sample, site.kind), units=sample.touched_pages)
         return cost
 
+    def add_zeroing(self, cost: Seconds, sample: Sample) -> None:
+        """Fresh pages are zero; a block from calloc used again has to be made so, all of it."""
+        if sample.zeroed and sample.nonresident_pages:
+            cost.add(sample.weight, self.prices.zero(sample.nonresident_pages * PAGE_BYTES))
+
 
 def judge(
     recording: Recording,
@@ -246,9 +251,7 @@ def _malloc_gain(case: _Case) -> tuple[Seconds, int, float]:
             if sample.touched_pages:
                 cost.add(sample.weight, case.fault(sample, site.kind), units=sample.touched_pages)
                 pages += sample.weight * sample.touched_pages
-            if sample.zeroed and sample.nonresident_pages:
-                # Fresh pages are zero; a block used again has to be made so, touched or not.
-                zeroing.add(sample.weight, case.prices.zero(sample.nonresident_pages * PAGE_BYTES))
+            case.add_zeroing(zeroing, sample)
     peak = _held_bytes(case, blocks)
     # The heap still grows to the most that is alive at once, each page of it faulted once.
     case.kept_share = min(1.0, peak / PAGE_BYTES / pages) if pages else 0.0
@@ -272,16 +275,20 @@ def _buffer(case: _Case, everything: Site) -> Verdict | None:
     if not site.samples:
         return None
     first_touch = _held_bytes(case, [site]) / PAGE_BYTES / max(site.touched_pages, 1.0)
-    cost = case.faults(site) * (1 - min(1.0, first_touch)) + _zeroing(case, site)
+    rezeroing = Seconds()
+    for sample in site.samples:
+        case.add_zeroing(rezeroing, sample)
+    kept = 1 - min(1.0, first_touch)
+    cost = case.faults(site) * kept - rezeroing + _saved_zeroing(case, site)
     gain = cost.gain(case.cpu_seconds)
     if gain.value < WORTH:
         return None
-    by_settings = 0.0
+    by_settings = Seconds()
     if case.malloc.value >= WORTH_SETTINGS * case.cpu_seconds:
-        kept = case.faults(site, kept_by_settings=True) * (1 - case.kept_share)
-        by_settings = kept.value / case.cpu_seconds
-    beyond = gain.less(by_settings)
-    capacity = max(1, round(site.concurrency()))
+        by_settings = case.faults(site, kept_by_settings=True) * (1 - case.kept_share) - rezeroing
+    taken = by_settings.value / case.cpu_seconds
+    beyond = gain.less(taken)
+    capacity = _in_use(case, site)
     biggest = max(s.size for s in site.samples)
 
     def verdict(word: str, reason: str, code: str = "") -> Verdict:
@@ -305,8 +312,8 @@ def _buffer(case: _Case, everything: Site) -> Verdict | None:
     if gain.wants_more:
         return verdict(RECORD_LONGER, _longer(case, gain))
     what = f"{site.count:,.0f} blocks of up to {_bytes(biggest)}, {capacity} at once"
-    if by_settings:
-        what += f"; malloc's settings alone would gain {100 * by_settings:.1f} %"
+    if taken > 0:
+        what += f"; malloc's settings alone would gain {100 * taken:.1f} %"
     form = form_of(site.expression, array=site.kind == "array")
     is_bytearray = site.expression.startswith("bytearray(")
     if form is not None and capacity == 1 and site.threads == 1:
@@ -332,7 +339,12 @@ def _held_bytes(case: _Case, sites: Sequence[Site]) -> float:
     return peak
 
 
-def _zeroing(case: _Case, site: Site) -> Seconds:
+def _in_use(case: _Case, site: Site) -> int:
+    """How many objects of a site are in use at once."""
+    return max(1, round(site.concurrency()) - site.is_rebound(case.recording))
+
+
+def _saved_zeroing(case: _Case, site: Site) -> Seconds:
     """What it costs to zero these blocks, where a reused one need not be zeroed."""
     cost = Seconds()
     if site.expression.startswith("bytearray("):
@@ -377,7 +389,7 @@ def _pool(case: _Case, site: Site) -> Verdict | None:
     each = weighted_quantile(((float(s.duration_ns), s.weight) for s in made_here), 0.5) * 1e-3
     # In a reference cycle an object waits for the collector long after its last use.
     cyclic = sum(s.weight for s in made_here if s.collected) > weight / 2
-    capacity = site.threads if cyclic else max(1, round(site.concurrency()))
+    capacity = site.threads if cyclic else _in_use(case, site)
 
     def verdict(word: str, reason: str, code: str = "", keep: int = 0) -> Verdict:
         return Verdict(

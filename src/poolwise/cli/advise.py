@@ -55,13 +55,13 @@ def run(ns: argparse.Namespace) -> int:
         )
         if isinstance(advice, Advice):
             words = ns.program.command()
-            report.print_table(advice, words)
             if json_file is not None:
                 report.write_json(json_file, advice, words)
             if patch_file is not None:
                 from poolwise.advise import patch
 
-                patch_file.write(patch.diff(advice))
+                patch_file.write(patch.diff(advice, os.path.dirname(ns.program.target)))
+            report.print_table(advice, words)
         else:
             print(f"poolwise: {advice}", file=sys.stderr)
     if not _ended_by_us(outcome, ns.for_seconds):

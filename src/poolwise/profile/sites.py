@@ -170,7 +170,22 @@ class Site:
             return weighted_quantile(seen, 0.99)
         mean = sum(value * weight for value, weight in seen) / total
         variance = sum((value - mean) ** 2 * weight for value, weight in seen) / total
-        return mean + 2.33 * math.sqrt(max(0.0, variance - sampling / total))
+        explained = sampling / total
+        return mean + (2.33 * math.sqrt(variance - explained) if variance > 1.25 * explained else 0)
+
+    def is_rebound(self, recording: Recording) -> bool:
+        """Whether most die where they are born: `x = make()` in a loop frees the last one there.
+
+        Then one more is alive for a moment than is in use.
+        """
+        rebound = freed = 0.0
+        for sample in self.samples:
+            node = next(iter(recording.stack(sample.death_stack)), None)
+            if sample.death_ns is not None:
+                freed += sample.weight
+                if node is not None and recording.code(node).function == self.function:
+                    rebound += sample.weight * (recording.position(node).line == self.position.line)
+        return rebound > 0.9 * freed > 0
 
     def captured_by(self, recording: Recording) -> Node | None:
         """The innermost frame common to most births and deaths: where these objects stay inside.
