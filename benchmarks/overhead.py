@@ -200,7 +200,8 @@ def run(prefix: Prefix, words: list[str], environment: dict[str, str]) -> Run:
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        sys.exit(f"{' '.join(command)} failed:\n{words_last.decode(errors='replace')}")
+        last = words_last.decode(errors="replace") or f"exit code {process.returncode}"
+        sys.exit(f"{' '.join(command)} failed:\n{last}")
     return Run(usage.ru_utime + usage.ru_stime, usage.ru_minflt)
 
 
