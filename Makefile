@@ -104,7 +104,7 @@ $(ASAN)/.built: $(ASAN)/.made $(SOURCES) $(MODULES)
 
 PROGRAM := examples/spectra/spectra.py
 TWIN := examples/spectra/spectra_reuse.py
-ARGUMENTS := --megabytes 120
+ARGUMENTS := --megabytes 80
 
 .PHONY: demo
 demo: $(DEMO)/.built ## a real program: its verdicts, then the predicted beside the measured gain
@@ -112,13 +112,13 @@ demo: $(DEMO)/.built ## a real program: its verdicts, then the predicted beside 
 	@echo; echo '$$ poolwise advise $(PROGRAM) $(ARGUMENTS)'
 	@$(DEMO)/bin/poolwise advise --json out/report.json --patch out/report.patch \
 		$(PROGRAM) $(ARGUMENTS) > out/spectra.txt
-	@echo; echo '$$ poolwise try --with settings $(PROGRAM) $(ARGUMENTS)'
+	@echo; echo '$$ poolwise try --with settings --predicted out/report.json $(PROGRAM) $(ARGUMENTS)'
 	@$(DEMO)/bin/poolwise try --with settings --predicted out/report.json --json out/try.json \
-		--max-pairs 6 $(PROGRAM) $(ARGUMENTS)
+		--pairs 4 $(PROGRAM) $(ARGUMENTS)
 	@if grep -qE '"verdict": "(preallocate|buffer pool|pool)"' out/report.json; then \
 		echo; echo '$$ poolwise try $(PROGRAM) --against $(TWIN) $(ARGUMENTS)'; \
 		$(DEMO)/bin/poolwise try --predicted out/report.json --json out/try-twin.json \
-			--max-pairs 6 $(PROGRAM) --against $(TWIN) $(ARGUMENTS); \
+			--pairs 4 $(PROGRAM) --against $(TWIN) $(ARGUMENTS); \
 	fi
 
 .PHONY: build
