@@ -74,9 +74,9 @@ def replay(lives: Sequence[Life], thresholds: Sequence[int]) -> Replay:
         if count <= thresholds[0]:
             continue
         oldest = 0
-        if older[0] >= thresholds[1]:
+        if older[0] > thresholds[1]:
             oldest = 1
-            if older[1] >= thresholds[2] and pending > long_lived / 4:
+            if older[1] > thresholds[2] and pending >= long_lived / 4:
                 oldest = 2
         target = min(oldest + 1, 2)
         survivors: set[int] = set()

@@ -15,6 +15,7 @@ from poolwise.advise.calibrate import Calibration, Price, huge_pages
 from poolwise.advise.forms import form_of
 from poolwise.advise.gain import WIDEST, Gain, Seconds
 from poolwise.profile.lifetimes import weighted_quantile
+from poolwise.profile.positions import Position
 from poolwise.profile.recording import Recording, Summary
 from poolwise.profile.sites import LARGE_BYTES, PAGE_BYTES, Sample, Site
 from poolwise.program import settings
@@ -150,8 +151,14 @@ def judge(
         verdict = _pool(case, site) if site.kind == "construction" else _buffer(case, site)
         if verdict is not None:
             verdicts.append(verdict)
-    named = {id(verdict.site) for verdict in verdicts}
-    busy = [site for site in sites if site.kind == "memory" and id(site) not in named]
+    named = {_place(verdict.site) for verdict in verdicts if verdict.site is not None}
+    busy = [
+        site
+        for site in sites
+        if site.kind == "memory"
+        and _place(site) not in named
+        and not site.file.startswith("<frozen")  # the import system: nobody's to change
+    ]
     verdicts += [_dont_small(case, site) for site in busy[:DONT_SITES]]
     verdicts.sort(key=lambda verdict: -verdict.gain.value)
     _note_free_memory(case)
@@ -159,6 +166,10 @@ def judge(
     return Advice(
         verdicts=verdicts, notes=case.notes, cpu_seconds=cpu_seconds, page_faults=page_faults
     )
+
+
+def _place(site: Site) -> tuple[str, Position, str]:
+    return site.file, site.position, site.kind
 
 
 def _huge_share(case: _Case, page_faults: int) -> float:
