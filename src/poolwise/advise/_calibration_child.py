@@ -222,7 +222,9 @@ def memory_sweep(libc: Libc) -> Sweep:
             ring = [libc.malloc(size) for _ in range(max(2, RING_BYTES // size))]
             zero(ring, size, size)
             seconds = difference(partial(zero, ring, size, size), partial(zero, ring, 0, size))
-            add("zero", size, seconds / len(ring))
+            add("zero_written", size, seconds / len(ring))
+            seconds = difference(partial(zero, ring, size, 0), partial(zero, ring, 0, 0))
+            add("zero_alone", size, seconds / len(ring))
             seconds = difference(partial(copy, ring, size), partial(copy, ring, 0))
             add("copy", size, seconds / len(ring))
             for block in ring:

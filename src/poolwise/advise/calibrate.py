@@ -33,7 +33,7 @@ from typing import Any, Literal, Self
 from poolwise import __version__
 from poolwise.errors import PoolwiseError
 
-SCHEMA = 1
+SCHEMA = 2
 HUGE_PAGE = 2 << 20
 
 Regime = Literal["mmap", "trim"]
@@ -48,7 +48,16 @@ _RANGE = 0.04  # repeated calibrations differ by this at least
 _FLOOR = 1e-10  # no price is below: a difference of two noisy times can be
 
 _EVERYWHERE = (
-    *("zero", "copy", "allocate", "object", "construct", "gc_young", "gc_full"),
+    *(
+        "zero_written",
+        "zero_alone",
+        "copy",
+        "allocate",
+        "object",
+        "construct",
+        "gc_young",
+        "gc_full",
+    ),
     *("pool_pair", "pool_reset", "pool_lease", "buffer_pair"),
 )
 
@@ -178,8 +187,16 @@ class Calibration:
         return mmap.at(block_bytes).spanning(trim.at(block_bytes))
 
     def zero(self, nbytes: int) -> Price:
-        """Zeroing `nbytes` that are resident, for a program that then writes them."""
-        return self.curves["zero"].in_proportion(nbytes)
+        """Zeroing `nbytes` that are resident.
+
+        Between what it saves a program that then writes all of the block (zeroing has pulled it
+        into the cache, so that the write is the cheaper for it) and one that writes none of it.
+        """
+        written = self.curves["zero_written"].in_proportion(nbytes)
+        alone = self.curves["zero_alone"].in_proportion(nbytes)
+        middle = math.sqrt(written.value * alone.value)
+        ends = math.sqrt(written.value * middle), math.sqrt(alone.value * middle)
+        return Price(middle, min(ends), max(ends))
 
     def copy(self, nbytes: int) -> Price:
         """Copying `nbytes` between blocks that are resident and not just used."""

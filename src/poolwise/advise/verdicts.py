@@ -381,10 +381,12 @@ def _pool(case: _Case, site: Site) -> Verdict | None:
     lease = case.prices.pool_lease
     cost = Seconds()
     for sample in made_here:
-        # The call's own time, less the pool's; freeing is saved, too, and a reset may be needed.
+        # The call's own time, less the pool's. Freeing is saved, too (for what a class builds of
+        # Python objects a fifth to a half of that again), and a reset may be needed.
         seconds = sample.duration_ns * 1e-9
         cost.add(
-            sample.weight, Price(seconds - lease.value, 0.9 * seconds - lease.high, 1.15 * seconds)
+            sample.weight,
+            Price(1.15 * seconds - lease.value, 0.95 * seconds - lease.high, 1.4 * seconds),
         )
     if not made_here or site.type in PLAIN_TYPES or cost.value / case.cpu_seconds < WORTH:
         return None
