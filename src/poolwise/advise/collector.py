@@ -73,11 +73,13 @@ def replay(lives: Sequence[Life], thresholds: Sequence[int]) -> Replay:
         count += life.weight
         if count <= thresholds[0]:
             continue
-        oldest = 0
-        if older[0] > thresholds[1]:
+        # The oldest first, and each by its own count alone, as CPython looks.
+        if older[1] > thresholds[2] and pending >= long_lived / 4:
+            oldest = 2
+        elif older[0] > thresholds[1]:
             oldest = 1
-            if older[1] > thresholds[2] and pending >= long_lived / 4:
-                oldest = 2
+        else:
+            oldest = 0
         target = min(oldest + 1, 2)
         survivors: set[int] = set()
         for generation in range(oldest + 1):
@@ -120,9 +122,7 @@ def saved(
     young, full = prices.gc_object(), prices.gc_object(full=True)
     # A young collection over tens of thousands of objects leaves the cache: between the two.
     wide = Price((young.value * full.value) ** 0.5, young.low, full.high)
-    lives = list(_lives(sites))
-    expected = replay(lives, thresholds)
-    more_garbage = max(0.0, expected.garbage_bytes - replay(lives, current).garbage_bytes)
+    expected = replay(list(_lives(sites)), thresholds)
     cost = Seconds()
     cost.add(1.0, wide, units=expected.objects[0])
     cost.add(1.0, full, units=expected.objects[1] + expected.objects[2])
@@ -130,8 +130,8 @@ def saved(
     left = Seconds(min(cost.value, measured), min(cost.low, measured), min(cost.high, measured))
     # Memory that is not used again so soon has to come from the kernel, once.
     faults = Seconds()
-    faults.add(1.0, prices.fault(1 << 20), units=more_garbage / PAGE_BYTES)
-    return Seconds(measured, measured, measured) - left - faults, int(more_garbage)
+    faults.add(1.0, prices.fault(1 << 20), units=expected.garbage_bytes / PAGE_BYTES)
+    return Seconds(measured, measured, measured) - left - faults, int(expected.garbage_bytes)
 
 
 def _lives(sites: Sequence[Site]) -> Iterator[Life]:

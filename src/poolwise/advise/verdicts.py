@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from poolwise.advise import collector
-from poolwise.advise.calibrate import Calibration, Price, huge_pages
+from poolwise.advise.calibrate import Calibration, Price
 from poolwise.advise.forms import form_of
 from poolwise.advise.gain import WIDEST, Gain, Seconds
 from poolwise.profile.lifetimes import weighted_quantile
@@ -29,6 +29,8 @@ WORTH_LEASES = 5  # a construction is dear from so many leases of a pool upwards
 ARENA_BYTES = 64 << 20  # blocks above are always mapped on other threads than the main one
 HUGE_BYTES = 4 << 20  # numpy asks for huge pages from this size
 START_UP_FAULTS = 3000
+KEPT_BYTES = dict(settings.MALLOC)[settings.M_MMAP_THRESHOLD]
+MAIN_THREAD = 1  # the sampler numbers threads as they come
 # Values and what a buffer verdict is for: never objects to pool.
 # fmt: off
 PLAIN_TYPES = frozenset({
@@ -75,7 +77,6 @@ class _Case:
     notes: list[str] = field(default_factory=list)
     fault_prices: dict[tuple[int, bool], Price] = field(default_factory=dict)
     huge_share: float = 0.0  # of the pages in blocks that may be huge, those that are
-    main_thread: int = 1
     malloc: Seconds = field(default_factory=Seconds)  # what malloc's settings save
     kept_share: float = 0.0  # of the large blocks' faults, that malloc's settings leave
 
@@ -91,19 +92,16 @@ class _Case:
             self.fault_prices[key] = price
         return self.fault_prices[key]
 
-    @staticmethod
-    def may_be_huge(sample: Sample, kind: str) -> bool:
+    def may_be_huge(self, sample: Sample, kind: str) -> bool:
         """Whether the kernel was asked to back this block with huge pages."""
-        setting = huge_pages()
-        asked = kind == "array" and sample.size >= HUGE_BYTES
-        return (asked and setting == "madvise") or (
-            sample.size >= HUGE_BYTES and setting == "always"
-        )
+        if sample.size < HUGE_BYTES:
+            return False
+        setting = self.prices.machine["huge_pages"]
+        return setting == "always" or (setting == "madvise" and kind == "array")
 
     def limit(self, sample: Sample) -> int:
         """The size from which malloc's settings cannot keep this block."""
-        largest = dict(settings.MALLOC)[settings.M_MMAP_THRESHOLD]
-        return largest if sample.thread == self.main_thread else min(largest, ARENA_BYTES)
+        return KEPT_BYTES if sample.thread == MAIN_THREAD else min(KEPT_BYTES, ARENA_BYTES)
 
     def faults(self, site: Site, *, kept_by_settings: bool = False) -> Seconds:
         """What the page faults of a site cost; of those blocks only that settings would keep."""
