@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import IO, Any
 
-from poolwise.advise.verdicts import DONT, RECORD_LONGER, SETTINGS, Advice, Verdict
+from poolwise.advise.verdicts import DONT, RECORD_LONGER, SETTINGS, Advice, Verdict, size_text
 
 SCHEMA = 1
 PIPE_WIDTH = 110
@@ -48,6 +48,8 @@ def _verdict_json(verdict: Verdict) -> dict[str, Any]:
         },
         "memory_bytes": verdict.memory_bytes,
         "capacity": verdict.capacity,
+        "hit_bound": None if verdict.bounds is None else verdict.bounds.hit,
+        "reuse_bound": None if verdict.bounds is None else verdict.bounds.reuse,
         "reason": verdict.reason,
         "code": verdict.code,
     }
@@ -78,6 +80,7 @@ def print_table(advice: Advice, program: Sequence[str], stream: IO[str] | None =
     table.add_column("verdict", no_wrap=True)
     table.add_column("gain, 95 %", justify="right", no_wrap=True)
     table.add_column("keep", justify="right", no_wrap=True)
+    table.add_column("holds", justify="right", no_wrap=True)
     table.add_column("where and why")
     for verdict in advice.verdicts:
         style = (
@@ -90,6 +93,7 @@ def print_table(advice: Advice, program: Sequence[str], stream: IO[str] | None =
             Text(verdict.verdict, style=style),
             str(verdict.gain),
             str(verdict.capacity) if verdict.capacity else "-",
+            size_text(verdict.memory_bytes) if verdict.memory_bytes else "-",
             why,
         )
     console.print(table)
@@ -98,6 +102,11 @@ def print_table(advice: Advice, program: Sequence[str], stream: IO[str] | None =
             console.print(f"\n[bold]{verdict.verdict}[/bold] {escape(_where(verdict))}")
             for line in verdict.code.splitlines():
                 console.print(Text("    " + line))
+            if verdict.bounds is not None:
+                console.print(
+                    f"    hit bound {verdict.bounds.hit:.1%} with {verdict.capacity} kept, "
+                    f"reuse bound {verdict.bounds.reuse:.1%}"
+                )
     for note in advice.notes:
         console.print(f"note: {escape(note)}")
     console.print(f"next: {escape(next_step(advice, program))}", soft_wrap=True)

@@ -21,6 +21,7 @@ def run(
     *,
     for_seconds: float | None = None,
     exact: bool = False,
+    cool_down: float | None = None,
 ) -> tuple[Outcome, verdicts.Advice | RecordingError]:
     """Run `program` to its end (or for so long) and judge what it did.
 
@@ -31,13 +32,13 @@ def run(
         profile = {"dir": directory, "exact": exact}
         outcome = run_child(program, Instructions(profile=profile), for_seconds=for_seconds)
         try:
-            return outcome, judge(program, prices, directory, outcome)
+            return outcome, judge(program, prices, directory, outcome, cool_down)
         except RecordingError as error:
             return outcome, error
 
 
 def judge(
-    program: Program, prices: Calibration, directory: str, outcome: Outcome
+    program: Program, prices: Calibration, directory: str, outcome: Outcome, cool_down: float | None
 ) -> verdicts.Advice:
     """The advice on the recording in `directory` of a program that ended with `outcome`."""
     recorded = recording.read(directory)
@@ -51,6 +52,7 @@ def judge(
         page_faults=max(outcome.minor_faults - own_faults, 0),
         program=program.command(),
         glibc=_is_glibc(),
+        cool_down=cool_down,
     )
 
 

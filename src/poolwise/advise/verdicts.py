@@ -52,6 +52,19 @@ class Verdict:
     capacity: int
     reason: str
     code: str
+    bounds: Bounds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What reuse could reach at a site at best; printed, never the ground of a verdict.
+
+    hit: the hit rate of a pool of the verdict's capacity on the recording. reuse: R_max, the share
+    of objects that live longer than the cool-down, what getting and putting one costs.
+    """
+
+    hit: float
+    reuse: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +87,7 @@ class _Case:
     prices: Calibration
     cpu_seconds: float
     words: str
+    cool_down: float
     notes: list[str] = field(default_factory=list)
     fault_prices: dict[tuple[int, bool], Price] = field(default_factory=dict)
     huge_share: float = 0.0  # of the pages in blocks that may be huge, those that are
@@ -128,6 +142,7 @@ def judge(
     page_faults: int,
     program: Sequence[str],
     glibc: bool = True,
+    cool_down: float | None = None,
 ) -> Advice:
     """Judge a recording.
 
@@ -139,9 +154,12 @@ def judge(
         page_faults: minor faults of the program.
         program: the words behind `python`, for the command lines that are printed.
         glibc: whether malloc's settings can be changed at all.
+        cool_down: seconds for which a reused object is busy being reused, for the reuse bound; by
+            default what a pool's get and put cost.
     """
     assert recording.summary is not None
-    case = _Case(recording, recording.summary, sites, prices, cpu_seconds, " ".join(program))
+    case = _Case(recording, recording.summary, sites, prices, cpu_seconds, " ".join(program),
+                 prices.pool_pair.value if cool_down is None else cool_down)  # fmt: skip
     case.huge_share = _huge_share(case, page_faults)
     whole = _settings(case, glibc)
     verdicts = [whole]
@@ -239,7 +257,7 @@ def _settings(case: _Case, glibc: bool) -> Verdict:
             f"the garbage collector takes {collecting:.2f} s to find "
             f"{sum(case.summary.collected):,} objects ({gc.gain(case.cpu_seconds)})"
             + (
-                f", and would leave up to {_bytes(garbage_bytes)} of garbage"
+                f", and would leave up to {size_text(garbage_bytes)} of garbage"
                 if garbage_bytes
                 else ""
             )
@@ -310,6 +328,7 @@ def _buffer(case: _Case, everything: Site) -> Verdict | None:
             capacity=capacity if named else 0,
             reason=reason,
             code=code,
+            bounds=_bounds(case, site, capacity) if named else None,
         )
 
     if beyond.value < max(WORTH, 0.1 * gain.value):
@@ -320,7 +339,7 @@ def _buffer(case: _Case, everything: Site) -> Verdict | None:
         )
     if gain.wants_more:
         return verdict(RECORD_LONGER, _longer(case, gain))
-    what = f"{site.count:,.0f} blocks of up to {_bytes(biggest)}, {capacity} at once"
+    what = f"{site.count:,.0f} blocks of up to {size_text(biggest)}, {capacity} at once"
     if taken > 0:
         what += f"; malloc's settings alone would gain {100 * taken:.1f} %"
     form = form_of(site.expression, array=site.kind == "array")
@@ -346,6 +365,11 @@ def _held_bytes(case: _Case, sites: Sequence[Site]) -> float:
         held += change
         peak = max(peak, held)
     return peak
+
+
+def _bounds(case: _Case, site: Site, capacity: int) -> Bounds:
+    lifetimes = site.lifetimes("ns", case.recording.end_ns)
+    return Bounds(site.hit_bound(capacity), 1 - lifetimes.share_within(case.cool_down * 1e9))
 
 
 def _in_use(case: _Case, site: Site) -> int:
@@ -411,6 +435,7 @@ def _pool(case: _Case, site: Site) -> Verdict | None:
             capacity=keep,
             reason=reason,
             code=code,
+            bounds=_bounds(case, site, keep) if keep else None,
         )
 
     made = f"{weight:,.0f} x {name}, {each:,.1f} µs each"
@@ -463,7 +488,7 @@ def _dont_small(case: _Case, site: Site) -> Verdict:
         gain=Gain(min(0.0, gain.value / case.cpu_seconds), min(0.0, low), 0.0),
         memory_bytes=0,
         capacity=0,
-        reason=f"{count:,.0f} blocks of about {_bytes(size)}, {lives}: making one costs "
+        reason=f"{count:,.0f} blocks of about {size_text(size)}, {lives}: making one costs "
         f"{1e9 * malloc.value:.0f} ns, a pool's get and put {1e9 * pair.value:.0f} ns",
         code="",
     )
@@ -476,7 +501,7 @@ def _note_free_memory(case: _Case) -> None:
     free = case.summary.heap_free_bytes
     if free > 32 << 20 and free > case.summary.peak_bytes / 5:
         case.notes.append(
-            f"{_bytes(free)} are free inside malloc at the end, not leaked: "
+            f"{size_text(free)} are free inside malloc at the end, not leaked: "
             "MALLOC_TRIM_THRESHOLD_=131072 in the environment, or malloc_trim(0) after the peak, "
             "gives them back"
         )
@@ -508,7 +533,8 @@ def _note_limits(case: _Case, page_faults: int) -> None:
         )
 
 
-def _bytes(count: float) -> str:
+def size_text(count: float) -> str:
+    """Bytes as people read them: "12 KiB"."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

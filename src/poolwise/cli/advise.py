@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exact", action="store_true", help="every allocation, not a sample: slow, for short runs"
     )
+    parser.add_argument(
+        "--cool-down",
+        type=_seconds,
+        metavar="SECONDS",
+        help="for the reuse bound: how long getting, putting and resetting one takes",
+    )
 
 
 def run(ns: argparse.Namespace) -> int:
@@ -51,7 +57,7 @@ def run(ns: argparse.Namespace) -> int:
         patch_file = _opened(files, ns.patch)
         prices = calibrate.load()
         outcome, advice = session.run(
-            ns.program, prices, for_seconds=ns.for_seconds, exact=ns.exact
+            ns.program, prices, for_seconds=ns.for_seconds, exact=ns.exact, cool_down=ns.cool_down
         )
         if isinstance(advice, Advice):
             words = ns.program.command()

@@ -173,6 +173,26 @@ class Site:
         explained = sampling / total
         return mean + (2.33 * math.sqrt(variance - explained) if variance > 1.25 * explained else 0)
 
+    def hit_bound(self, capacity: int) -> float:
+        """The best hit rate that any pool keeping `capacity` could have had here.
+
+        A shadow pool: a birth is a hit if something that died is kept, a death is kept if there is
+        room. It runs on the samples as they are, with the room scaled to how many they stand for.
+        """
+        if not self.samples:
+            return 0.0
+        room = max(1, round(capacity * len(self.samples) / self.count))
+        events = [(s.birth_ns, 1) for s in self.samples]
+        events += [(s.death_ns, 0) for s in self.samples if s.death_ns is not None]
+        idle = hits = 0
+        for _, is_birth in sorted(events):
+            if not is_birth:
+                idle = min(idle + 1, room)
+            elif idle:
+                hits += 1
+                idle -= 1
+        return hits / len(self.samples)
+
     def is_rebound(self, recording: Recording) -> bool:
         """Whether most die where they are born: `x = make()` in a loop frees the last one there.
 
