@@ -120,7 +120,7 @@ def next_step(advice: Advice, program: Sequence[str]) -> str:
             remedy = verdict.code.split()[3]
             return f"poolwise try --with {remedy} {words}"
     if any(v.site is not None and v.code for v in advice.verdicts):
-        return f"change a copy as shown, then poolwise try {words} --against THE_COPY"
+        return f"change a copy as shown, then poolwise try --against THE_COPY {words}"
     if any(_is_open(verdict) for verdict in advice.verdicts):
         return "run it for longer, as the lines above say, and advise again"
     return "nothing: reuse would not pay in this program"

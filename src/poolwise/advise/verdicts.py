@@ -408,7 +408,7 @@ def _pool(case: _Case, site: Site) -> Verdict | None:
         seconds = sample.duration_ns * 1e-9
         cost.add(
             sample.weight,
-            Price(1.15 * seconds - lease.value, 0.95 * seconds - lease.high, 1.4 * seconds),
+            Price(1.2 * seconds - lease.value, seconds - lease.high, 1.45 * seconds),
         )
     if not made_here or site.type in PLAIN_TYPES or cost.value / case.cpu_seconds < WORTH:
         return None
