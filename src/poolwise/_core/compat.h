@@ -82,4 +82,27 @@ pw_attached(void)
 #endif
 }
 
+/* From 3.13 on the interpreter calls simple Python classes without their metaclass's tp_call, unless
+ * they have an allocator of their own. This one does what theirs did. */
+#if PY_VERSION_HEX >= 0x030d0000
+static inline PyObject *
+pw_plain_alloc(PyTypeObject *type, Py_ssize_t items)
+{
+    return PyType_GenericAlloc(type, items);
+}
+
+static inline void
+pw_keep_unspecialized(PyTypeObject *type)
+{
+    if ((type->tp_flags & Py_TPFLAGS_HEAPTYPE) && type->tp_alloc == PyType_GenericAlloc) {
+        type->tp_alloc = pw_plain_alloc;
+    }
+}
+#else
+static inline void
+pw_keep_unspecialized(PyTypeObject *Py_UNUSED(type))
+{
+}
+#endif
+
 #endif

@@ -3,7 +3,7 @@
  * What is dear about a compressor, a parser or a context is often native memory and work that no
  * allocator hook sees. Calling a class runs its metaclass's tp_call, nearly always `type`'s: we
  * stand in front of it. (Not seen: classes that CPython calls another way, which are the builtins
- * with a vectorcall of their own, and from 3.13 on simple Python classes once specialised.)
+ * with a vectorcall of their own.)
  *
  * Each class has a sampling rate of its own, from how long its calls take: a sample may cost 1 % of
  * the calls it is taken from. So a dear call is timed nearly every time, and a cheap one rarely. */
@@ -114,6 +114,7 @@ slot_of(PyObject *type)
                 return NULL;
             }
             class_count++;
+            pw_keep_unspecialized((PyTypeObject *)type);
             classes[i] = (class_slot){.type = type, .calls_left = 1, .rate = 1};
             break;
         }

@@ -97,6 +97,6 @@ class Seconds:
         return Gain(
             self.value / cpu_seconds,
             (self.value - below) / cpu_seconds,
-            (self.value + above) / cpu_seconds,
+            min((self.value + above) / cpu_seconds, max(1.0, self.value / cpu_seconds)),
             sampling / cpu_seconds,
         )

@@ -25,6 +25,7 @@ BUFFER_POOL, POOL, RECORD_LONGER = "buffer pool", "pool", "record longer"
 
 WORTH = 0.01  # of the CPU time: below, no change of code is named
 WORTH_SETTINGS = 0.015  # a setting is one line, but it is one more thing to know
+UNSEEN = 1.2  # an object may set itself up at its first use: up to so much more than its making
 WORTH_LEASES = 5  # a construction is dear from so many leases of a pool upwards
 ARENA_BYTES = 64 << 20  # blocks above are always mapped on other threads than the main one
 HUGE_BYTES = 4 << 20  # numpy asks for huge pages from this size
@@ -400,17 +401,27 @@ def _buffer_pool_code(site: Site, biggest: int, capacity: int) -> str:
 def _pool(case: _Case, site: Site) -> Verdict | None:
     """The verdict on the objects that a class call makes; None if the calls cost too little."""
     made_here = [s for s in site.samples if not (s.type and s.type.is_exception)]
+    if not made_here or site.type in PLAIN_TYPES:
+        return None
     lease = case.prices.pool_lease
+    kept_blocks, kept_share = _left_behind(case, made_here)
+    freeing = case.prices.construct_overhead * kept_blocks
     cost = Seconds()
     for sample in made_here:
-        # The call's own time, less the pool's. Freeing is saved, too (for what a class builds of
-        # Python objects a fifth to a half of that again), and a reset may be needed.
+        # The call's own time and that of freeing what it built, less the lease's. Not seen, and so
+        # above: what the object sets up at its first use. A reset, if it needs one, is below.
         seconds = sample.duration_ns * 1e-9
         cost.add(
             sample.weight,
-            Price(1.2 * seconds - lease.value, seconds - lease.high, 1.45 * seconds),
+            Price(
+                seconds + freeing.value / 2 - lease.value,
+                0.95 * seconds - lease.high,
+                UNSEEN * seconds + freeing.high,
+            ),
         )
-    if not made_here or site.type in PLAIN_TYPES or cost.value / case.cpu_seconds < WORTH:
+    collecting = sum(case.summary.collection_seconds) * kept_share
+    cost += Seconds(collecting, 0.5 * collecting, collecting)
+    if cost.value / case.cpu_seconds < WORTH:
         return None
     gain = cost.gain(case.cpu_seconds)
     weight = sum(s.weight for s in made_here)
@@ -466,6 +477,32 @@ def _pool(case: _Case, site: Site) -> Verdict | None:
         code,
         capacity,
     )
+
+
+def _left_behind(case: _Case, made: Sequence[Sample]) -> tuple[float, float]:
+    """What a construction leaves to be freed with its object: how many blocks, and which share of
+    all that the garbage collector gets to see.
+    """
+    nodes = case.recording.nodes
+    calls = {nodes[sample.stack - 1][1:] for sample in made}
+    inside = [False]
+    for node in nodes:  # a caller comes before its callees
+        inside.append(inside[node.caller] or node[1:] in calls)
+    duration_ns = weighted_quantile(((float(s.duration_ns), s.weight) for s in made), 0.5)
+    blocks = tracked = all_tracked = 0.0
+    for site in case.sites:
+        if site.kind != "memory":
+            continue
+        for sample in site.samples:
+            if sample.death_ns is not None and sample.death_ns - sample.birth_ns <= duration_ns:
+                continue
+            here = sample.stack < len(inside) and inside[sample.stack]
+            is_tracked = sample.type is not None and sample.type.collected
+            blocks += here * sample.weight
+            tracked += (here and is_tracked) * sample.weight
+            all_tracked += is_tracked * sample.weight
+    constructions = sum(sample.weight for sample in made)
+    return blocks / constructions, tracked / all_tracked if all_tracked else 0.0
 
 
 # ---- don't ------------------------------------------------------------------------------------
