@@ -65,7 +65,6 @@ def start(options: dict[str, Any]) -> None:
     path = os.path.join(options["dir"], LOG_NAME)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _hook_libraries_when_loaded()
         _core.sampler_start(
             fd,
             float(options.get("mean_bytes", DEFAULT_MEAN_BYTES)),
@@ -74,6 +73,7 @@ def start(options: dict[str, Any]) -> None:
         )
     finally:
         os.close(fd)
+    _hook_libraries_when_loaded()
     _end_path = os.path.join(options["dir"], END_NAME)
     gc.callbacks.append(_core.sampler_collection)
     _core.sampler_hook_constructions(_metaclasses())
