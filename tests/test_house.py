@@ -43,23 +43,20 @@ def python(code: str) -> str:
     ).stdout
 
 
-def test_importing_poolwise_imports_no_other_package_and_nothing_heavy() -> None:
+USED = "pool = poolwise.Pool(list); pool.put(pool.get()); pool.stats()"
+
+
+@pytest.mark.parametrize("use", ["", USED], ids=["imported", "used"])
+def test_importing_poolwise_imports_no_other_package_and_nothing_heavy(use: str) -> None:
     names = python(
-        "import sys; before = set(sys.modules); import poolwise; "
+        f"import sys; before = set(sys.modules); import poolwise; {use}\n"
         "print(*sorted(set(sys.modules) - before))"
     ).split()
     assert "poolwise._core" in names
     foreign = {n.partition(".")[0] for n in names} - set(sys.stdlib_module_names) - {"poolwise"}
     assert not foreign
     assert not HEAVY & set(names)
-
-
-def test_a_program_that_pools_loads_no_other_room() -> None:
-    names = python(
-        "import sys, poolwise; pool = poolwise.Pool(list); pool.put(pool.get()); pool.stats(); "
-        "print(*(n for n in sys.modules if n.startswith('poolwise')))"
-    ).split()
-    rooms = {name.split(".")[1] for name in names if "." in name}
+    rooms = {name.split(".")[1] for name in names if name.startswith("poolwise.")}
     assert rooms == {"_core", "errors", "pools"}
 
 
