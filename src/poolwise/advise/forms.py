@@ -7,9 +7,16 @@ where that is ambiguous, by what it is called on; and gives the form that writes
 from __future__ import annotations
 
 import ast
+import builtins
 from dataclasses import dataclass
 
 _FILE = "a file opened with buffering=0 or 'rb'"
+
+# Calls of numpy: the same words elsewhere (`dict.copy`, `random.random`) are something else.
+_ARRAY_CALLS = frozenset({
+    "fromfile", "empty", "empty_like", "zeros", "zeros_like", "ones", "ones_like", "full",
+    "arange", "copy", "astype", "concatenate", "stack", "random", "standard_normal", "where",
+})  # fmt: skip
 
 # Last word of the call: (code with {receiver} and {args}, how `buf` is made before the loop).
 _CALLS: dict[str, tuple[str, str]] = {
@@ -23,10 +30,10 @@ _CALLS: dict[str, tuple[str, str]] = {
     "recv": ("n = {receiver}.recv_into(buf)", "buf = memoryview(bytearray({args}))"),
     "recvfrom": ("n, peer = {receiver}.recvfrom_into(buf)", "buf = memoryview(bytearray({args}))"),
     "recvmsg": ("n, *_ = {receiver}.recvmsg_into([buf])", "buf = memoryview(bytearray({args}))"),
-    "pread": ("n = os.preadv({args}, [buf])", "buf = memoryview(bytearray(SIZE))"),
+    "pread": ("n = os.preadv({arg0}, [buf], {arg2})", "buf = memoryview(bytearray({arg1}))"),
     "fromfile": ("file.readinto(buf)", "buf = np.empty(COUNT, dtype)"),
     # bytes from pieces
-    "pack": ("{receiver}.pack_into({args_into})", "buf = bytearray({receiver}.size)"),
+    "pack": ("{receiver}.pack_into({args_into})", "buf = bytearray({packed_size})"),
     "join": (
         "for part in {args}: buf[at:at + len(part)] = part; at += len(part)",
         "buf = memoryview(bytearray(LARGEST))",
@@ -124,16 +131,34 @@ def form_of(expression: str, *, array: bool) -> Form | None:
         return None
     name, receiver = _called(node)
     arguments = ", ".join(ast.unparse(argument) for argument in [*node.args, *node.keywords])
-    if name in _CALLS:
+    if name in _CALLS and _is_meant(name, node, array):
+        if name == "bytearray" and not is_size(node):
+            return Form(
+                "buf = memoryview(bytearray(LARGEST))",
+                f"n = len({arguments}); buf[:n] = {arguments}",
+            )
         at, before = _CALLS[name]
         packed = [ast.unparse(argument) for argument in node.args]
         into = ", ".join([*packed[:1], "buf", "0", *packed[1:]] if receiver == "struct"
                          else ["buf", "0", *packed])  # fmt: skip
-        words = {"receiver": receiver or "file", "args": arguments, "args_into": into}
+        three = packed if len(packed) == 3 else ["FD", "SIZE", "OFFSET"]
+        words = {
+            "receiver": receiver or "file",
+            "args": arguments,
+            "args_into": into,
+            "packed_size": f"struct.calcsize({packed[0]})"
+            if receiver == "struct" and packed
+            else f"{receiver}.size",
+            **{f"arg{place}": argument for place, argument in enumerate(three)},
+        }
         return Form(before.format(**words), at.format(**words))
     if array and (name in _OUT or name in _OUTPUT):
         option = "out" if name in _OUT else "output"
         function = ast.unparse(node.func)
+        if function in vars(builtins):  # of these, only abs and round have a twin in numpy
+            if function not in ("abs", "round"):
+                return None
+            function = f"np.{function}"
         joined = f"{arguments}, {option}=buf" if arguments else f"{option}=buf"
         return Form("buf = np.empty(SHAPE, DTYPE)", f"{function}({joined})")
     return None
@@ -145,6 +170,8 @@ def _operator(node: ast.BinOp | ast.UnaryOp | ast.Compare) -> Form | None:
         operands: list[ast.expr] = [node.left, node.right]
     elif isinstance(node, ast.UnaryOp):
         operator, operands = node.op, [node.operand]
+    elif len(node.ops) > 1:
+        return None  # a chain: 1 < x < 3
     else:
         operator, operands = node.ops[0], [node.left, node.comparators[0]]
     name = _OPERATORS.get(type(operator))
@@ -152,6 +179,50 @@ def _operator(node: ast.BinOp | ast.UnaryOp | ast.Compare) -> Form | None:
         return None
     text = ", ".join(ast.unparse(operand) for operand in operands)
     return Form("buf = np.empty(SHAPE, DTYPE)", f"np.{name}({text}, out=buf)")
+
+
+def is_size(call: ast.Call) -> bool:
+    """Whether `bytearray(…)` is told how large, and not what to hold, as far as can be seen.
+
+    >>> is_size(ast.parse("bytearray(2 * n)", mode="eval").body)
+    True
+    >>> is_size(ast.parse("bytearray(data[3:])", mode="eval").body)
+    False
+    """
+    if len(call.args) != 1 or call.keywords:
+        return False
+    given = call.args[0]
+    if isinstance(given, ast.Constant):
+        return isinstance(given.value, int)
+    if isinstance(given, ast.Subscript):
+        return not isinstance(given.slice, ast.Slice)
+    if isinstance(given, ast.Call):
+        name, _ = _called(given)
+        return name in ("len", "int", "max", "min", "sum", "round", "prod")
+    if isinstance(given, ast.BinOp):
+        return not any(
+            isinstance(node, ast.Constant) and isinstance(node.value, bytes | str)
+            for node in ast.walk(given)
+        )
+    return isinstance(given, ast.Name | ast.Attribute | ast.IfExp)
+
+
+def makes_size(expression: str) -> bool:
+    """Whether this is `bytearray(n)`: zeroed memory, of which only the size is asked for."""
+    try:
+        node = ast.parse(expression.strip(), mode="eval").body
+    except SyntaxError:
+        return False
+    return isinstance(node, ast.Call) and _called(node) == ("bytearray", "") and is_size(node)
+
+
+def _is_meant(name: str, call: ast.Call, array: bool) -> bool:
+    if name in _ARRAY_CALLS:
+        return array
+    if name == "join":  # of bytes: text has no form that writes into memory
+        joined = call.func.value if isinstance(call.func, ast.Attribute) else None
+        return isinstance(joined, ast.Constant) and isinstance(joined.value, bytes)
+    return True
 
 
 def _called(node: ast.Call) -> tuple[str, str]:

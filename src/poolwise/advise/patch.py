@@ -23,6 +23,7 @@ import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
+from poolwise.advise.forms import is_size
 from poolwise.advise.verdicts import BUFFER_POOL, POOL, PREALLOCATE, Advice, Verdict
 
 INDENT = "    "
@@ -84,7 +85,9 @@ def _changed(source: str, verdict: Verdict) -> str:
     call = _call_at(tree, site.position.line, site.position.column)
     if verdict.verdict == POOL:
         return _with_lease(source, tree, call, site.type or ast.unparse(call.func))
-    if isinstance(call.func, ast.Name) and call.func.id == "bytearray" and len(call.args) == 1:
+    if isinstance(call.func, ast.Name) and call.func.id == "bytearray":
+        if not is_size(call):
+            raise _Refused("it is made from data, which has to be copied in; the report shows how")
         return _reused_bytes(source, tree, call, verdict)
     raise _Refused("shapes and sizes are for you to choose; the report shows the form to write")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from poolwise.advise import collector
 from poolwise.advise.calibrate import Calibration, Price
-from poolwise.advise.forms import form_of
+from poolwise.advise.forms import form_of, makes_size
 from poolwise.advise.gain import WIDEST, Gain, Seconds
 from poolwise.profile.lifetimes import weighted_quantile
 from poolwise.profile.positions import Position
@@ -343,11 +343,12 @@ def _buffer(case: _Case, everything: Site) -> Verdict | None:
     what = f"{site.count:,.0f} blocks of up to {size_text(biggest)}, {capacity} at once"
     if taken > 0:
         what += f"; malloc's settings alone would gain {100 * taken:.1f} %"
-    form = form_of(site.expression, array=site.kind == "array")
-    is_bytearray = site.expression.startswith("bytearray(")
+    # Text cannot be written into a buffer: a text file has no readinto.
+    text = site.type == "str"
+    form = None if text else form_of(site.expression, array=site.kind == "array")
     if form is not None and capacity == 1 and site.threads == 1:
         return verdict(PREALLOCATE, what, form.code())
-    if form is not None or is_bytearray:
+    if form is not None:
         return verdict(BUFFER_POOL, what, _buffer_pool_code(site, biggest, capacity))
     return verdict(DONT, f"{what}; no form of this call writes into memory of yours")
 
@@ -381,7 +382,7 @@ def _in_use(case: _Case, site: Site) -> int:
 def _saved_zeroing(case: _Case, site: Site) -> Seconds:
     """What it costs to zero these blocks, where a reused one need not be zeroed."""
     cost = Seconds()
-    if site.expression.startswith("bytearray("):
+    if makes_size(site.expression):
         for sample in site.samples:
             cost.add(sample.weight, case.prices.zero(sample.size))
     return cost
@@ -390,7 +391,7 @@ def _saved_zeroing(case: _Case, site: Site) -> Seconds:
 def _buffer_pool_code(site: Site, biggest: int, capacity: int) -> str:
     size = 1 << max(biggest - 1, 1).bit_length()
     lines = f"buffers = poolwise.BufferPool(max_size={size}, max_bytes={size * (capacity + 1)})"
-    if site.expression.startswith("bytearray("):
+    if makes_size(site.expression):
         return f"{lines}\nmemoryview(buffers.acquire({site.expression[10:-1]}))"
     return f"{lines}\nbuffer = buffers.acquire({biggest})  # and write into it"
 
