@@ -78,11 +78,11 @@ static inline pw_sample *
 pw_table_find(pw_table *table, uintptr_t address)
 {
     for (uint32_t i = pw_table_home(address);; i = (i + 1) & (PW_TABLE_SLOTS - 1)) {
+        if (table->slots[i].address == 0) { /* first: free(NULL) asks for address 0 */
+            return NULL;
+        }
         if (table->slots[i].address == address) {
             return &table->slots[i];
-        }
-        if (table->slots[i].address == 0) {
-            return NULL;
         }
     }
 }

@@ -1,8 +1,8 @@
 /* sampler.c: samples allocations as they happen, and follows each sampled block to its death.
  *
  * Poisson sampling by bytes with Horvitz-Thompson weights (as tcmalloc and Go do). The hooks wrap
- * the `obj`, `mem` and `raw` domains (PEP 445) with the same context pointer and are never taken out: a
- * thread that read half of the allocator's five words while we changed them must still call
+ * the `obj`, `mem` and `raw` domains (PEP 445) with the same context pointer and are never taken
+ * out: a thread that read half of the allocator's five words while we changed them must still call
  * something that works. Nothing here calls Python, takes a reference (but one a code object, so
  * that its address keeps its meaning), or allocates.
  *
@@ -58,8 +58,9 @@ static atomic_flag lock = ATOMIC_FLAG_INIT;
 static hooked_domain object_domain = {.domain = PYMEM_DOMAIN_OBJ};
 static hooked_domain memory_domain = {.domain = PYMEM_DOMAIN_MEM};
 static hooked_domain raw_domain = {.domain = PYMEM_DOMAIN_RAW};
-/* Larger requests to the object and memory domains reach the raw one, and are sampled there: 512
- * where the small-object allocator is in use, none where all three are malloc. */
+/* Larger requests to the object and memory domains, and those for nothing, reach the raw one and
+ * are sampled there: over 512 where the small-object allocator is in use, none where all three are
+ * malloc. */
 static size_t small_bytes = SIZE_MAX;
 
 static pw_table table;
@@ -74,7 +75,8 @@ static double ceiling_per_second;
 static int exact;
 static pid_t process; /* whose recording it is */
 static uint32_t thread_count, collections;
-static bool collecting; /* under the GIL: set and read by the thread that collects */
+static bool collecting;           /* under the GIL: set and read by the thread that collects */
+static uint64_t summarised_bytes; /* of the log, at the last summary */
 static uint64_t window_start_ns, window_samples, window_calls, flushed_ns, collection_start_ns;
 
 static void
@@ -100,27 +102,23 @@ text_piece(PyObject *text, uint8_t *space, uint32_t room, uint32_t *length)
     if (text != NULL && PyUnicode_IS_COMPACT_ASCII(text)) {
         piece.bytes = PyUnicode_DATA(text);
         piece.count = (uint32_t)PyUnicode_GET_LENGTH(text);
-    }
-    else if (text != NULL) { /* UTF-8 by hand: PyUnicode_AsUTF8 would allocate */
+    } else if (text != NULL) { /* UTF-8 by hand: PyUnicode_AsUTF8 would allocate */
         for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(text) && piece.count + 4 <= room; i++) {
             Py_UCS4 c = PyUnicode_READ_CHAR(text, i);
             uint8_t *to = space + piece.count;
             if (c < 0x80) {
                 *to = (uint8_t)c;
                 piece.count += 1;
-            }
-            else if (c < 0x800) {
+            } else if (c < 0x800) {
                 to[0] = (uint8_t)(0xc0 | c >> 6);
                 to[1] = (uint8_t)(0x80 | (c & 0x3f));
                 piece.count += 2;
-            }
-            else if (c < 0x10000) {
+            } else if (c < 0x10000) {
                 to[0] = (uint8_t)(0xe0 | c >> 12);
                 to[1] = (uint8_t)(0x80 | (c >> 6 & 0x3f));
                 to[2] = (uint8_t)(0x80 | (c & 0x3f));
                 piece.count += 3;
-            }
-            else {
+            } else {
                 to[0] = (uint8_t)(0xf0 | c >> 18);
                 to[1] = (uint8_t)(0x80 | (c >> 12 & 0x3f));
                 to[2] = (uint8_t)(0x80 | (c >> 6 & 0x3f));
@@ -184,8 +182,8 @@ current_stack(void)
     }
     uint32_t parent = 0;
     for (int i = depth - 1; i >= 0; i--) {
-        pw_node_slot *node = pw_node_slot_of(&stacks, parent, frames[i].code,
-                                             frames[i].instruction_bytes);
+        pw_node_slot *node =
+            pw_node_slot_of(&stacks, parent, frames[i].code, frames[i].instruction_bytes);
         if (node->id == 0) {
             node->code = frames[i].code;
             node->parent = parent;
@@ -276,6 +274,7 @@ flush(uint64_t now_ns)
     pw_log_flush(&recording);
     write_summary(now_ns);
     flushed_ns = now_ns;
+    summarised_bytes = recording.written_bytes;
     if (recording.error) {
         atomic_store(&sampling, 0);
     }
@@ -304,12 +303,13 @@ static void
 record_death(pw_sample *sample, uint64_t now_ns, int kind)
 {
     uint32_t type = 0, stack = 0, touched_pages = 0;
-    if (kind != DEATH_THINNED && kind != DEATH_LOST) { /* the block is still there to be looked at */
+    if (kind != DEATH_THINNED &&
+        kind != DEATH_LOST) { /* the block is still there to be looked at */
         type = block_type(sample);
         stack = kind == DEATH_ALIVE ? 0 : current_stack();
         if (sample->bytes >= PW_RESIDENCY_MIN_BYTES && sample->domain != PW_DOMAIN_CONSTRUCTION) {
-            int64_t touched = (int64_t)pw_resident_pages(sample->address, sample->bytes) -
-                              sample->resident_pages;
+            int64_t touched =
+                (int64_t)pw_resident_pages(sample->address, sample->bytes) - sample->resident_pages;
             touched_pages = touched > 0 ? (uint32_t)touched : 0;
         }
     }
@@ -502,7 +502,8 @@ pw_sample_birth(void *block, size_t bytes, int domain)
         }
         draw_gap();
     }
-    bool check = start_ns > flushed_ns + FLUSH_NS; /* another thread's flush may be the later */
+    /* Another thread's flush may be the later; a full buffer was written without a summary. */
+    bool check = start_ns > flushed_ns + FLUSH_NS || recording.written_bytes != summarised_bytes;
     if (check) {
         flush(start_ns);
     }
@@ -564,9 +565,9 @@ pw_sample_construction(PyObject *object, PyTypeObject *type, uint64_t arguments,
                          start_ns);
             pw_construction *record =
                 pw_log_reserve(&recording, PW_LOG_CONSTRUCTIONS, sizeof(*record));
-            *record = (pw_construction){birth, arguments, id,
-                                        duration_ns < UINT32_MAX ? (uint32_t)duration_ns
-                                                                 : UINT32_MAX};
+            *record =
+                (pw_construction){birth, arguments, id,
+                                  duration_ns < UINT32_MAX ? (uint32_t)duration_ns : UINT32_MAX};
             totals.constructions++;
         }
         totals.overhead_ns += pw_clock_ns() - now_ns;
@@ -579,8 +580,8 @@ pw_sample_construction(PyObject *object, PyTypeObject *type, uint64_t arguments,
 static void *
 moved_block(hooked_domain *hooked, void *ctx, void *block, size_t bytes, pw_sample sample)
 {
-    int64_t touched = (int64_t)pw_resident_pages(sample.address, sample.bytes) -
-                      sample.resident_pages;
+    int64_t touched =
+        (int64_t)pw_resident_pages(sample.address, sample.bytes) - sample.resident_pages;
     void *moved = hooked->original.realloc(ctx, block, bytes);
     lock_take();
     if (moved != NULL) {
@@ -620,7 +621,7 @@ hook_realloc(hooked_domain *hooked, int domain, void *ctx, void *block, size_t b
         lock_release();
     }
     void *moved = hooked->original.realloc(ctx, block, bytes);
-    if (PW_LIKELY(bytes <= limit)) {
+    if (PW_LIKELY(bytes - 1 < limit)) {
         pw_allocated(moved, bytes, domain);
     }
     return moved;
@@ -630,7 +631,7 @@ hook_realloc(hooked_domain *hooked, int domain, void *ctx, void *block, size_t b
     static void *prefix##_malloc(void *ctx, size_t bytes)                                          \
     {                                                                                              \
         void *block = hooked.original.malloc(ctx, bytes);                                          \
-        if (PW_LIKELY(bytes <= (limit))) {                                                         \
+        if (PW_LIKELY(bytes - 1 < (limit))) {                                                      \
             pw_allocated(block, bytes, sampled_domain);                                            \
         }                                                                                          \
         return block;                                                                              \
@@ -639,8 +640,8 @@ hook_realloc(hooked_domain *hooked, int domain, void *ctx, void *block, size_t b
     {                                                                                              \
         void *block = hooked.original.calloc(ctx, count, bytes);                                   \
         pw_self.zeroed = block;                                                                    \
-        if (PW_LIKELY(count * bytes <= (limit))) { /* CPython has checked the product */           \
-            pw_allocated(block, count *bytes, sampled_domain);                                     \
+        if (PW_LIKELY(count * bytes - 1 < (limit))) { /* CPython has checked the product */        \
+            pw_allocated(block, count * bytes, sampled_domain);                                    \
         }                                                                                          \
         return block;                                                                              \
     }                                                                                              \
@@ -741,6 +742,7 @@ sampler_start(PyObject *Py_UNUSED(module), PyObject *args)
     ceiling_per_second = per_second;
     exact = want_exact;
     process = getpid();
+    summarised_bytes = recording.written_bytes;
     thread_count = collections = 0;
     collecting = false;
     window_samples = window_calls = 0;
