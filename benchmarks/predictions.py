@@ -119,10 +119,13 @@ def main() -> None:
         for turn in range(ns.runs):
             for subject in chosen:
                 say(f"run {turn + 1} of {ns.runs}: {subject.name} …")
-                runs[subject.name].append(predict_and_measure(subject, ns.pairs))
+                try:
+                    runs[subject.name].append(predict_and_measure(subject, ns.pairs))
+                except RuntimeError as error:
+                    say(f"{subject.name}: this run is missing: {error}")
     except KeyboardInterrupt:
         say("interrupted: the finished runs are shown")
-        chosen = [subject for subject in chosen if runs[subject.name]]
+    chosen = [subject for subject in chosen if runs[subject.name]]
     show(chosen, runs, ns.pairs)
     if ns.json:
         written = {
@@ -209,8 +212,15 @@ def loading(command: list[str], port: int) -> Iterator[None]:
 
 
 def prediction(report: dict[str, Any], subject: Subject) -> Interval | None:
-    """What the report promises for what is tried: several verdicts add up."""
-    gains = [v["gain"] for v in report["verdicts"] if v["verdict"] == subject.tried]
+    """What the report promises for what is tried: several verdicts add up.
+
+    For the settings that is the line on the whole program, also where its verdict is `don't`.
+    """
+    gains = [
+        v["gain"]
+        for v in report["verdicts"]
+        if (v["site"] is None if subject.tried == "settings" else v["verdict"] == subject.tried)
+    ]
     if not gains:
         return None
     return Interval(*(sum(gain[end] for gain in gains) for end in ("value", "low", "high")))
@@ -223,7 +233,7 @@ def poolwise(*words: str) -> None:
         stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}, check=False,
     )  # fmt: skip
     if ended.returncode != 0:
-        sys.exit(f"{shlex.join(command)} failed:\n{ended.stderr[-2000:]}")
+        raise RuntimeError(f"{shlex.join(command)} failed:\n{ended.stderr[-2000:]}")
 
 
 def show(chosen: list[Subject], runs: dict[str, list[Run]], pairs: int) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+START_SECONDS = 10.0
 WORDS = ("import", "threading", "weakref", "memoryview", "deprecated", "surrogate", "yield from")
 POSTED = "def area(radius):\n    'Area of a circle.'\n    return 3.14159 * radius ** 2\n" * 40
 
@@ -56,11 +57,24 @@ async def worker(
         tally.checksum ^= zlib.crc32(body, number)
 
 
+async def names_of_modules(session: aiohttp.ClientSession) -> list[str]:
+    """The first question; a server that is still starting is waited for."""
+    deadline = time.perf_counter() + START_SECONDS
+    while True:
+        try:
+            async with session.get("/modules") as response:
+                names: list[str] = await response.json()
+                return names
+        except aiohttp.ClientConnectionError:
+            if time.perf_counter() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+
+
 async def load(url: str, requests: int, seconds: float, parallel: int) -> Tally:
     tally = Tally()
     async with aiohttp.ClientSession(url) as session:
-        async with session.get("/modules") as response:
-            modules: list[str] = await response.json()
+        modules = await names_of_modules(session)
         numbers = list(range(requests - 1, -1, -1))
         work = asyncio.gather(*(worker(session, numbers, modules, tally) for _ in range(parallel)))
         try:

@@ -33,7 +33,7 @@ from typing import Any, Literal, Self
 from poolwise import __version__
 from poolwise.errors import PoolwiseError
 
-SCHEMA = 2
+SCHEMA = 3
 HUGE_PAGE = 2 << 20
 
 Regime = Literal["mmap", "trim"]
@@ -58,7 +58,7 @@ _EVERYWHERE = (
         "gc_young",
         "gc_full",
     ),
-    *("pool_pair", "pool_reset", "pool_lease", "buffer_pair"),
+    *("pool_pair", "pool_reset", "pool_lease", "buffer_pair", "probe"),
 )
 
 # What changes malloc or the interpreter's allocators in a child, and so must not reach it.
@@ -238,6 +238,23 @@ class Calibration:
     def gc_object(self, *, full: bool = False) -> Price:
         """One tracked object passed over by a young collection, or by a full one."""
         return self.prices["gc_full" if full else "gc_young"]
+
+    def scaled(self, factor: Price) -> Calibration:
+        """All prices times `factor`, whose range adds to theirs."""
+
+        def scale(price: Price) -> Price:
+            return Price(
+                price.value * factor.value, price.low * factor.low, price.high * factor.high
+            )
+
+        return Calibration(
+            machine=self.machine,
+            curves={
+                name: Curve(curve.sizes, tuple(map(scale, curve.prices)))
+                for name, curve in self.curves.items()
+            },
+            prices={name: scale(price) for name, price in self.prices.items()},
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `json`; `from_json` takes them back."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from poolwise.advise.calibrate import Price
 
 RUN_TO_RUN = 0.012  # by so much of its CPU time a program differs from itself; no claim is finer
+START_UP_SECONDS = 0.005  # and by so much in any case, however short it is
 MODEL_SHARE = 0.10  # what the prices leave out, as a share of the gain
 WIDEST = 0.02  # a verdict's interval is no wider than this to each side, or
 WIDEST_SHARE = 0.30  # than this share of its value
@@ -91,7 +92,8 @@ class Seconds:
     def gain(self, cpu_seconds: float) -> Gain:
         """As a gain of a program that takes `cpu_seconds`."""
         sampling = 1.96 * math.sqrt(self.variance)
-        common = math.hypot(sampling, MODEL_SHARE * self.value, RUN_TO_RUN * cpu_seconds)
+        itself = max(RUN_TO_RUN * cpu_seconds, START_UP_SECONDS)
+        common = math.hypot(sampling, MODEL_SHARE * self.value, itself)
         below = math.hypot(self.value - self.low, common)
         above = math.hypot(self.high - self.value, common)
         return Gain(

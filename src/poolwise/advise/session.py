@@ -9,6 +9,7 @@ from pathlib import Path
 
 from poolwise.advise import verdicts
 from poolwise.advise.calibrate import Calibration
+from poolwise.advise.disturbance import Watch
 from poolwise.advise.settings import check_libc
 from poolwise.errors import RecordingError, UsageError
 from poolwise.profile import recording, sites
@@ -30,17 +31,26 @@ def run(
     """
     with tempfile.TemporaryDirectory(prefix="poolwise-") as directory:
         profile = {"dir": directory, "exact": exact}
-        outcome = run_child(program, Instructions(profile=profile), for_seconds=for_seconds)
+        watch = Watch()
+        outcome = run_child(
+            program, Instructions(profile=profile), for_seconds=for_seconds, meanwhile=watch
+        )
         try:
-            return outcome, judge(program, prices, directory, outcome, cool_down)
+            return outcome, judge(program, watch.adjusted(prices), directory, outcome, cool_down)
         except RecordingError as error:
-            return outcome, error
+            # The path in it is of a directory of ours, which is gone when this is read.
+            why = str(error).rpartition(": ")[2]
+            words = " ".join(program.command())
+            return outcome, RecordingError(f"{words}: {outcome.ended()}: {why}")
 
 
 def judge(
     program: Program, prices: Calibration, directory: str, outcome: Outcome, cool_down: float | None
 ) -> verdicts.Advice:
-    """The advice on the recording in `directory` of a program that ended with `outcome`."""
+    """The advice on the recording in `directory` of a program that ended with `outcome`.
+
+    `prices` are as they were while it ran.
+    """
     recorded = recording.read(directory)
     assert recorded.summary is not None
     own_faults = recorded.summary.own_faults

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -29,6 +29,7 @@ FORWARDED = (
     signal.SIGUSR2,
 )
 SI_KERNEL = 0x80  # siginfo code of a signal that the terminal sent to the whole process group
+MEANWHILE_SECONDS = 0.2
 GRACE_SECONDS = 5.0  # between SIGINT, SIGTERM and SIGKILL when the program's time is over
 
 
@@ -266,12 +267,14 @@ def run_child(
     stdout: int | None = None,
     env: Mapping[str, str] | None = None,
     for_seconds: float | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Outcome:
     """Run the program to its end and say how it ended; for the main thread only.
 
     It keeps stdin, stdout and stderr of this process. Ctrl-C is the program's: the terminal sends
     it to both, and this process waits on. Signals sent to this process alone are sent on. After
     `for_seconds` the program gets SIGINT, as from Ctrl-C; if it goes on, SIGTERM, then SIGKILL.
+    `meanwhile` is called a few times a second while the program runs.
     Example: `run_child(Program("app.py")).cpu_seconds`.
     """
     waited = {*FORWARDED, signal.SIGCHLD}
@@ -283,7 +286,7 @@ def run_child(
         pid = spawn(program, instructions, stdout=stdout, env=env, signal_mask=list(before))
         ending = os.pidfd_open(pid)
         try:
-            seen = _wait(pid, ending, started, for_seconds, waited)
+            seen = _wait(pid, ending, started, for_seconds, waited, meanwhile)
         finally:
             os.close(ending)
         wall = time.monotonic() - started
@@ -301,7 +304,12 @@ def run_child(
 
 
 def _wait(
-    pid: int, ending: int, started: float, for_seconds: float | None, waited: set[signal.Signals]
+    pid: int,
+    ending: int,
+    started: float,
+    for_seconds: float | None,
+    waited: set[signal.Signals],
+    meanwhile: Callable[[], None] | None,
 ) -> int:
     """Wait for the child's end, pass signals on, keep its time; returns the peak bytes seen."""
     last_words = iter((signal.SIGINT, signal.SIGTERM, signal.SIGKILL))
@@ -314,7 +322,10 @@ def _wait(
             word = next(last_words, signal.SIGKILL)
             os.kill(pid, word)
             deadline = now + GRACE_SECONDS
-        pause = 1.0 if deadline is None else max(0.0, min(1.0, deadline - now))
+        if meanwhile is not None:
+            meanwhile()
+        longest = 1.0 if meanwhile is None else MEANWHILE_SECONDS
+        pause = longest if deadline is None else max(0.0, min(longest, deadline - now))
         info = signal.sigtimedwait(waited, pause)
         if info is None or info.si_signo == signal.SIGCHLD:
             continue
