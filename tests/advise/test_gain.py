@@ -49,6 +49,11 @@ def test_low_value_high_are_in_order(seconds: float, variance: float) -> None:
     assert math.isfinite(gain.high)
 
 
+def test_of_a_program_that_hardly_runs_nothing_is_claimed() -> None:
+    assert Seconds(0.002, 0.002, 0.002).gain(0.07).low < 0
+    assert Seconds(0.2, 0.2, 0.2).gain(7.0).low > 0
+
+
 def test_more_is_wanted_only_where_more_would_help() -> None:
     assert not Gain(0.1, 0.09, 0.11, sampling=0.01).wants_more
     assert Gain(0.1, 0.0, 0.2, sampling=0.1).wants_more
