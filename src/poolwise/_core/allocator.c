@@ -33,7 +33,7 @@ allocator_mallinfo(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef allocator_methods[] = {
     {"mallopt", allocator_mallopt, METH_VARARGS,
-     "mallopt(param, value)\n--\n\nSet one glibc malloc parameter; False if glibc refuses it."},
+     "mallopt(param, value, /)\n--\n\nSet one glibc malloc parameter; False if glibc refuses it."},
     {"malloc_trim", allocator_malloc_trim, METH_NOARGS,
      "malloc_trim()\n--\n\nGive free heap memory back to the kernel; True if any was."},
     {"mallinfo", allocator_mallinfo, METH_NOARGS,

@@ -82,8 +82,8 @@ pw_attached(void)
 #endif
 }
 
-/* From 3.13 on the interpreter calls simple Python classes without their metaclass's tp_call, unless
- * they have an allocator of their own. This one does what theirs did. */
+/* From 3.13 on the interpreter calls simple Python classes without their metaclass's tp_call,
+ * unless they have an allocator of their own. This one does what theirs did. */
 #if PY_VERSION_HEX >= 0x030d0000
 static inline PyObject *
 pw_plain_alloc(PyTypeObject *type, Py_ssize_t items)

@@ -75,8 +75,8 @@ hash_argument(PyObject *argument, uint64_t fresh, int depth)
         (PyBytes_CheckExact(argument) && PyBytes_GET_SIZE(argument) > HASHED_TEXT)) {
         return fresh; /* content to work on, not a setting */
     }
-    if (PyUnicode_CheckExact(argument) || PyLong_CheckExact(argument) ||
-        PyBool_Check(argument) || PyFloat_CheckExact(argument) || PyBytes_CheckExact(argument)) {
+    if (PyUnicode_CheckExact(argument) || PyLong_CheckExact(argument) || PyBool_Check(argument) ||
+        PyFloat_CheckExact(argument) || PyBytes_CheckExact(argument)) {
         return (uint64_t)PyObject_Hash(argument);
     }
     if (depth < HASHED_DEPTH && PyDict_CheckExact(argument) &&
@@ -106,8 +106,8 @@ hash_arguments(PyObject *args, PyObject *kwargs, uint64_t fresh)
 static inline class_slot *
 slot_of(PyObject *type)
 {
-    uint32_t i = (uint32_t)(((uintptr_t)type >> 4) * UINT64_C(0x9e3779b97f4a7c15) >>
-                            (64 - CLASS_BITS));
+    uint32_t i =
+        (uint32_t)(((uintptr_t)type >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> (64 - CLASS_BITS));
     while (classes[i].type != type) {
         if (classes[i].type == NULL) {
             if (class_count >= CLASS_SLOTS / 4 * 3) {

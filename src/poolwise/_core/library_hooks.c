@@ -1,8 +1,8 @@
 /* library_hooks.c: what extension modules allocate behind CPython's back.
  *
- * Three kinds of functions are stood in front of, by rewriting the entries of a loaded library's own
- * relocation table (as memray does): in numpy, the two by which it reports every array buffer to
- * tracemalloc, its small-block cache included, whether tracemalloc runs or not; in the
+ * Three kinds of functions are stood in front of, by rewriting the entries of a loaded library's
+ * own relocation table (as memray does): in numpy, the two by which it reports every array buffer
+ * to tracemalloc, its small-block cache included, whether tracemalloc runs or not; in the
  * interpreter (whose blocks are seen in its own domains), those that end or replace the process at
  * once, to write first what is in the buffers; in every other library, the malloc family. Not
  * touched: the C library, the dynamic loader and ourselves. */
@@ -166,7 +166,8 @@ static const replacement malloc_hooks[] = {
 };
 
 /* Guard: the GIL. Libraries are known by where they are loaded; none is ever unloaded while its
- * address is kept (extension modules stay), and a reused address costs no more than a blind spot. */
+ * address is kept (extension modules stay), and a reused address costs no more than a blind spot.
+ */
 static ElfW(Addr) seen[MAX_LIBRARIES];
 static int seen_count;
 
@@ -188,9 +189,9 @@ is_seen(ElfW(Addr) base)
 static const replacement *
 hooks_for(const char *path)
 {
-    static const char *const left_alone[] = {"libc.so",    "libc-",   "ld-linux", "ld-musl",
-                                             "linux-vdso", "libasan", "libubsan", "libtsan",
-                                             "_core."};
+    static const char *const left_alone[] = {"libc.so",  "libc-",      "ld-linux",
+                                             "ld-musl",  "linux-vdso", "libasan",
+                                             "libubsan", "libtsan",    "_core."};
     const char *name = strrchr(path, '/');
     name = name ? name + 1 : path;
     if (*name == '\0' || strncmp(name, "libpython", 9) == 0) { /* '\0': the executable */
@@ -233,7 +234,7 @@ hook_library(struct dl_phdr_info *info, size_t size, void *data)
     }
     const ElfW(Sym) *symbols = NULL;
     const char *strings = NULL;
-    const ElfW(Rela) *tables[2] = {NULL, NULL};
+    const ElfW(Rela) * tables[2] = {NULL, NULL};
     size_t bytes[2] = {0, 0};
     for (; dynamic != NULL && dynamic->d_tag != DT_NULL; dynamic++) {
         switch (dynamic->d_tag) {

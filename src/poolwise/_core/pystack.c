@@ -22,8 +22,7 @@ pw_stack_walk(pw_frame *frames, int *truncated)
         return 0;
     }
     int depth = 0;
-    for (_PyInterpreterFrame *frame = FIRST_FRAME(tstate); frame != NULL;
-         frame = frame->previous) {
+    for (_PyInterpreterFrame *frame = FIRST_FRAME(tstate); frame != NULL; frame = frame->previous) {
         PyObject *code = FRAME_CODE(frame);
         /* Shims on the C stack have no code of their own (None from 3.13 on). */
         if (code == NULL || Py_TYPE(code) != &PyCode_Type || _PyFrame_IsIncomplete(frame)) {

@@ -181,8 +181,8 @@ static inline void
 pw_log_check_file(pw_log *log)
 {
     struct stat now;
-    if (log->error == 0 && (fstat(log->fd, &now) < 0 || now.st_dev != log->device ||
-                            now.st_ino != log->file)) {
+    if (log->error == 0 &&
+        (fstat(log->fd, &now) < 0 || now.st_dev != log->device || now.st_ino != log->file)) {
         log->error = EBADF;
         log->fd = -1; /* not ours to close */
     }

@@ -10,7 +10,8 @@
 /* How much of the gap to the next sample an allocation uses up; it is sampled with probability
  * 1 - exp(-span / rate). Not its bytes alone: a constant keeps small objects that churn from being
  * starved, and each whole 16 KiB counts 17 times, since blocks of several pages are few, are the
- * ones that fault, and a missed one weighs heavily. Any span is unbiased; this one has no branch. */
+ * ones that fault, and a missed one weighs heavily. Any span is unbiased; this one has no branch.
+ */
 #define PW_SPAN_CONSTANT 256
 
 static inline int64_t
@@ -77,8 +78,8 @@ void pw_flush(void);
 /* constructions.c */
 int pw_constructions_install(PyObject *metaclasses);
 /* What a timed class call found; called with the GIL. */
-void pw_sample_construction(PyObject *object, PyTypeObject *type, uint64_t arguments,
-                            double weight, uint64_t start_ns, uint64_t duration_ns);
+void pw_sample_construction(PyObject *object, PyTypeObject *type, uint64_t arguments, double weight,
+                            uint64_t start_ns, uint64_t duration_ns);
 /* Whether class calls are timed now, in this thread. */
 int pw_sampling_constructions(void);
 /* From 1 up: how much more rarely than their cost allows, to keep under the ceiling. */
