@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from poolwise.advise import verdicts
+from poolwise.advise import judge
 from poolwise.advise.calibrate import Calibration, Curve, Price
 from poolwise.advise.verdicts import Advice
 from poolwise.profile import recording, sites
@@ -66,7 +66,7 @@ class Run(NamedTuple):
         """The advice on it."""
         summary = self.recording.summary
         assert summary is not None
-        return verdicts.judge(
+        return judge.judge(
             self.recording,
             self.sites,
             prices,

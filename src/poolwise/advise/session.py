@@ -7,10 +7,11 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from poolwise.advise import verdicts
 from poolwise.advise.calibrate import Calibration
 from poolwise.advise.disturbance import Watch
+from poolwise.advise.judge import judge
 from poolwise.advise.settings import check_libc
+from poolwise.advise.verdicts import Advice
 from poolwise.errors import RecordingError, UsageError
 from poolwise.profile import recording, sites
 from poolwise.program import Instructions, Outcome, Program, run_child
@@ -23,7 +24,7 @@ def run(
     for_seconds: float | None = None,
     exact: bool = False,
     cool_down: float | None = None,
-) -> tuple[Outcome, verdicts.Advice | RecordingError]:
+) -> tuple[Outcome, Advice | RecordingError]:
     """Run `program` to its end (or for so long) and judge what it did.
 
     Where nothing was recorded, the second value is the error that says why: the program has run
@@ -36,7 +37,9 @@ def run(
             program, Instructions(profile=profile), for_seconds=for_seconds, meanwhile=watch
         )
         try:
-            return outcome, judge(program, watch.adjusted(prices), directory, outcome, cool_down)
+            return outcome, advice_on(
+                program, watch.adjusted(prices), directory, outcome, cool_down
+            )
         except RecordingError as error:
             # The path in it is of a directory of ours, which is gone when this is read.
             why = str(error).rpartition(": ")[2]
@@ -44,9 +47,9 @@ def run(
             return outcome, RecordingError(f"{words}: {outcome.ended()}: {why}")
 
 
-def judge(
+def advice_on(
     program: Program, prices: Calibration, directory: str, outcome: Outcome, cool_down: float | None
-) -> verdicts.Advice:
+) -> Advice:
     """The advice on the recording in `directory` of a program that ended with `outcome`.
 
     `prices` are as they were while it ran.
@@ -54,7 +57,7 @@ def judge(
     recorded = recording.read(directory)
     assert recorded.summary is not None
     own_faults = recorded.summary.own_faults
-    return verdicts.judge(
+    return judge(
         recorded,
         sites.find(recorded, own_code(program)),
         prices,
