@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import settings
@@ -20,9 +21,12 @@ RunPython = Callable[..., subprocess.CompletedProcess[str]]
 def run_python() -> RunPython:
     """Run code in a fresh interpreter; fail with its output unless it ends with `code`."""
 
-    def run(source: str, *options: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    def run(
+        source: str, *options: str, code: int = 0, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, *options, "-c", textwrap.dedent(source)],
+            env={**os.environ, **(env or {})},
             capture_output=True,
             text=True,
             timeout=120,
