@@ -31,13 +31,14 @@ def curve(small: float, large: float) -> Curve:
 @pytest.fixture(scope="session")
 def prices() -> Calibration:
     """About what a machine of 2020 pays; the same in every run."""
-    paged = {f"{name}_{way}": curve(0.25e-6, 0.25e-6)
+    paged = {f"{name}_{way}": curve(1e-6, 1e-6)
              for name in ("fault", "huge", "threads") for way in ("mmap", "trim")}  # fmt: skip
     return Calibration(
-        machine={},
+        machine={"huge_pages": "never"},
         curves={
             **paged,
-            "zero": Curve((1 << 20,), (price(25e-6),)),
+            "zero_written": Curve((1 << 20,), (price(20e-6),)),
+            "zero_alone": Curve((1 << 20,), (price(30e-6),)),
             "copy": Curve((1 << 20,), (price(60e-6),)),
             "allocate": curve(20e-9, 100e-9),
         },
@@ -50,6 +51,7 @@ def prices() -> Calibration:
             "pool_reset": price(30e-9),
             "pool_lease": price(120e-9),
             "buffer_pair": price(40e-9),
+            "probe": price(400e-6),
         },
     )
 

@@ -96,10 +96,11 @@ def huge_share(case: Case, page_faults: int) -> float:
 
 
 def longer(case: Case, gain: Gain) -> str:
-    more = case.summary.seconds * ((2 * gain.sampling / gain.allowed) ** 2 - 1)
+    times = (2 * gain.sampling / gain.allowed) ** 2
+    more = max(1.0, case.summary.seconds * (times - 1))
     return (
-        f"the gain is between {100 * gain.low:.0f} % and {100 * gain.high:.0f} %: "
-        f"record about {max(1.0, more):.0f} s more"
+        f"the gain is between {100 * gain.low:.0f} % and {100 * gain.high:.0f} %: record about "
+        f"{more:.0f} s more, with more of the same to do"
     )
 
 
