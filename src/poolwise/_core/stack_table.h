@@ -49,12 +49,15 @@ pw_mix(uint64_t hash, uint64_t value)
 static inline int
 pw_stack_table_init(pw_stack_table *table)
 {
-    if (table->nodes != NULL) {
-        return 0;
+    if (table->nodes == NULL) {
+        table->nodes = pw_map_populated(PW_NODE_SLOTS * sizeof(pw_node_slot));
     }
-    table->nodes = pw_map_populated(PW_NODE_SLOTS * sizeof(pw_node_slot));
-    table->stacks = pw_map_populated(PW_NODE_SLOTS * sizeof(pw_stack_slot));
-    table->codes = pw_map_populated(PW_NODE_SLOTS * sizeof(pw_code_slot));
+    if (table->stacks == NULL) {
+        table->stacks = pw_map_populated(PW_NODE_SLOTS * sizeof(pw_stack_slot));
+    }
+    if (table->codes == NULL) {
+        table->codes = pw_map_populated(PW_NODE_SLOTS * sizeof(pw_code_slot));
+    }
     return table->nodes && table->stacks && table->codes ? 0 : -1;
 }
 
