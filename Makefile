@@ -26,7 +26,7 @@ TOOLS := scikit-build-core $(if $(shell command -v cmake 2>/dev/null),,cmake) \
 	$(if $(shell command -v ninja 2>/dev/null),,ninja)
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard src/poolwise/_core/*)
 MODULES := $(shell find src -name '*.py' -o -name '*.pyi' -o -name py.typed)
-C_FILES := $(wildcard src/poolwise/_core/*.[ch])
+C_FILES := $(wildcard src/poolwise/_core/*.[ch] tests/core/*.[ch])
 
 # $(call install,VENV,PACKAGES): by uv, ten times faster, or by pip where uv cannot be had.
 define install
@@ -103,24 +103,22 @@ $(ASAN)/.built: $(ASAN)/.made $(SOURCES) $(MODULES)
 
 # ---- what people type ---------------------------------------------------------------------
 
-PROGRAM := examples/spectra/spectra.py
-TWIN := examples/spectra/spectra_reuse.py
-ARGUMENTS := --megabytes 80
+SPECTRA := examples/spectra/spectra.py --megabytes 80
+HANDBOOK := examples/handbook/handbook.py --docstrings 2500
+
+# $(call show,COMMAND): print it as a user would type it, and run it.
+define show
+	@echo; echo '$$ $(1)'
+	@$(DEMO)/bin/$(1)
+endef
 
 .PHONY: demo
-demo: $(DEMO)/.built ## a real program: its verdicts, then the predicted beside the measured gain
+demo: $(DEMO)/.built ## two real programs: their verdicts, then predicted beside measured gain
 	@mkdir -p out
-	@echo; echo '$$ poolwise advise $(PROGRAM) $(ARGUMENTS)'
-	@$(DEMO)/bin/poolwise advise --json out/report.json --patch out/report.patch \
-		$(PROGRAM) $(ARGUMENTS) > out/spectra.txt
-	@echo; echo '$$ poolwise try --with settings --predicted out/report.json $(PROGRAM) $(ARGUMENTS)'
-	@$(DEMO)/bin/poolwise try --with settings --predicted out/report.json --json out/try.json \
-		--pairs 4 $(PROGRAM) $(ARGUMENTS)
-	@if grep -qE '"verdict": "(preallocate|buffer pool|pool)"' out/report.json; then \
-		echo; echo '$$ poolwise try $(PROGRAM) --against $(TWIN) $(ARGUMENTS)'; \
-		$(DEMO)/bin/poolwise try --predicted out/report.json --json out/try-twin.json \
-			--pairs 4 $(PROGRAM) --against $(TWIN) $(ARGUMENTS); \
-	fi
+	$(call show,poolwise advise --json out/spectra.json $(SPECTRA) > out/spectra.txt)
+	$(call show,poolwise try --with settings --predicted out/spectra.json --pairs 4 $(SPECTRA))
+	$(call show,poolwise advise --json out/handbook.json --patch out/handbook.patch $(HANDBOOK) > out/handbook.txt)
+	$(call show,poolwise try --against out/handbook.patch --predicted out/handbook.json --pairs 5 $(HANDBOOK))
 
 .PHONY: build
 build: $(VENV)/.built ## the package into .venv, editable; Python changes need no new build
