@@ -73,6 +73,28 @@ def test_concurrency_of_a_thinned_process(alive: int, part: float) -> None:
     assert statistics.mean(found) == pytest.approx(alive, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("gaps", "part", "within"),
+    [((400, 400), 0.5, 0.05), ((1000, 300), 0.2, 0.15), ((1000, 300), 0.5, 0.15)],
+)
+def test_concurrency_of_a_thinned_process_that_swings(
+    gaps: tuple[int, int], part: float, within: float
+) -> None:
+    draw = random.Random(7)
+    lives, now = [], 0.0
+    for i in range(4000):  # about 50 alive, or 20 and 65 by turns
+        now += draw.expovariate(1 / gaps[i // 500 % 2])
+        lives.append((int(now), int(now + draw.expovariate(1 / 20_000))))
+    truth = site([sample(*life) for life in lives]).concurrency()
+    found = []
+    for seed in range(200):
+        draw = random.Random(seed)
+        kept = [sample(*life, weight=1 / part) for life in lives if draw.random() < part]
+        found.append(site(kept).concurrency())
+    # The estimate takes the level for normal; with two humps it reads 11 % high.
+    assert statistics.mean(found) == pytest.approx(truth, rel=within)
+
+
 def test_the_hit_bound() -> None:
     assert site([]).hit_bound(4) == 0
     # One after the other: all but the first.
