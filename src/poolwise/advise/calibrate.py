@@ -33,7 +33,7 @@ from typing import Any, Literal, Self
 from poolwise import __version__
 from poolwise.errors import PoolwiseError
 
-SCHEMA = 3
+SCHEMA = 5
 HUGE_PAGE = 2 << 20
 SMALL_BYTES = 512
 

@@ -16,8 +16,8 @@ from statistics import fmean, stdev
 from poolwise.advise.calibrate import Calibration, Price
 
 PROBE_BYTES = 1 << 20
-WARM_ROUNDS = 3  # after a sleep everything is cold, which in a calibration it is not
-PROBE_ROUNDS = 3  # in all some three milliseconds
+WARM_ROUNDS = 4  # after a sleep everything is cold, which in a calibration it is not
+PROBE_ROUNDS = 2  # in all some three milliseconds
 LEAST_PROBES = 5
 MOST = 3.0  # no factor is believed beyond
 

@@ -29,7 +29,7 @@ FORWARDED = (
     signal.SIGUSR2,
 )
 SI_KERNEL = 0x80  # siginfo code of a signal that the terminal sent to the whole process group
-MEANWHILE_SECONDS = 0.2
+MEANWHILE_SECONDS = 0.15
 GRACE_SECONDS = 5.0  # between SIGINT, SIGTERM and SIGKILL when the program's time is over
 
 
