@@ -303,7 +303,6 @@ def python_sweep() -> Sweep:
 def pools_sweep() -> Sweep:
     """What the pools themselves cost a program that calls them in the natural loop."""
     from poolwise import BufferPool, Pool
-    from poolwise.advise.disturbance import probe
 
     count = 2000
     plain: Pool[Slotted] = Pool(Slotted)
@@ -335,8 +334,6 @@ def pools_sweep() -> Sweep:
         add("pool_reset", None, reset / count)
         add("pool_lease", None, difference(lease, loop) / count)
         add("buffer_pair", None, difference(buffer, loop) / count)
-        for _ in repeat(None, 5):
-            add("probe", None, probe())
 
     return sweep
 

@@ -31,9 +31,10 @@ from statistics import median
 from typing import Any, Literal, Self
 
 from poolwise import __version__
+from poolwise.advise.probe import PROBE_SECONDS, probe
 from poolwise.errors import PoolwiseError
 
-SCHEMA = 5
+SCHEMA = 6
 HUGE_PAGE = 2 << 20
 SMALL_BYTES = 512
 
@@ -411,14 +412,28 @@ def _run_child(part: str, seconds: float) -> dict[str, dict[str, list[float]]]:
     assert spec is not None
     assert spec.origin is not None
     command = [sys.executable, "-P", spec.origin, part, f"{seconds:.3f}"]
-    ended = subprocess.run(
-        command, env=child_environment(), capture_output=True, text=True, check=False
-    )
-    if ended.returncode != 0:
-        lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
+    probes: list[float] = []
+    with subprocess.Popen(
+        command,
+        env=child_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        while True:
+            try:
+                output, errors = child.communicate(timeout=PROBE_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                probes.append(probe())
+            except BaseException:
+                child.kill()
+                raise
+    if child.returncode != 0:
+        lines = errors.strip().splitlines() or [f"exit code {child.returncode}"]
         raise CalibrationError(f"calibration of {part!r} failed: {lines[-1]}")
-    result: dict[str, dict[str, list[float]]] = json.loads(ended.stdout)
-    return result
+    result: dict[str, dict[str, list[float]]] = json.loads(output)
+    return {**result, "probe": {"": probes or [probe()]}}
 
 
 def _price(processes: list[list[float]]) -> Price:

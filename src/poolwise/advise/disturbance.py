@@ -2,37 +2,20 @@
 
 Prices are those of a quiet moment. Beside a busy neighbour the same page costs more CPU time, and
 so does all else that the program does: quiet prices over a disturbed program's CPU time would
-promise too little. So while the program runs, the waiting parent takes a small block from the
-kernel now and then, writes it and gives it back, as the calibration did.
+promise too little. So the waiting parent probes the machine now and then while the program runs,
+just as it did while the children of the calibration ran.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
-import time
 from statistics import fmean, stdev
 
 from poolwise.advise.calibrate import Calibration, Price
+from poolwise.advise.probe import probe
 
-PROBE_BYTES = 1 << 20
-WARM_ROUNDS = 4  # after a sleep everything is cold, which in a calibration it is not
-PROBE_ROUNDS = 2  # in all some three milliseconds
 LEAST_PROBES = 5
 MOST = 3.0  # no factor is believed beyond
-
-_content = bytes(PROBE_BYTES)
-
-
-def probe() -> float:
-    """CPU seconds of this thread for one probe."""
-    started = 0.0
-    for turn in range(WARM_ROUNDS + PROBE_ROUNDS):
-        if turn == WARM_ROUNDS:
-            started = time.thread_time()
-        with mmap.mmap(-1, PROBE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:
-            block.write(_content)
-    return time.thread_time() - started
 
 
 class Watch:
