@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ from sampled_programs import Record, write_program
 
 from poolwise.profile import recording
 from poolwise.program import Instructions, Program, run_child
+
+pytestmark = pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""),
+    reason="counts the pages of glibc's malloc, which the sanitizer replaces",
+)
 
 PAGES = 256  # of 1 MiB
 ROUNDS = 20
