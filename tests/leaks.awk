@@ -6,7 +6,7 @@ BEGIN { RS = ""; FS = "\n" }
 /ERROR: AddressSanitizer|runtime error:/ { print; ours++ }
 /leak of/ {
     for (i = 1; i <= NF; i++)
-        if ($i ~ /\/_core[.\/]/ &&
+        if ($i ~ /poolwise\/_core[.\/]/ &&
             $i !~ / in ((object|memory|raw)_(malloc|calloc|realloc)|hook_[a-z_]+|moved_block) /) {
             print
             ours++
