@@ -1,6 +1,6 @@
 """Draw a report of `poolwise advise --json` as an SVG picture, as it looks in a terminal.
 
-python docs/make_picture.py out/report.json docs/verdicts.svg [--lines N]
+python docs/make_picture.py out/spectra.json docs/verdicts.svg [--lines N]
 """
 
 from __future__ import annotations

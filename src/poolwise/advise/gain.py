@@ -41,7 +41,9 @@ class Gain:
         return Gain(self.value - taken, self.low - taken, self.high - taken, self.sampling)
 
     def __str__(self) -> str:
-        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        # Adding 0.0 makes a negative zero a plain one.
+        value, low, high = (round(100 * part, 1) + 0.0 for part in (self.value, self.low, self.high))
+        return f"{value:.1f} % [{low:.1f}, {high:.1f}]"
 
 
 @dataclass(slots=True)
