@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from poolwise.advise.gain import Gain
+
 WIDTH = 104
 STYLES = {"don't": "dim", "record longer": "yellow"}
 
@@ -36,10 +38,9 @@ def draw(report: dict[str, Any], lines: int) -> str:
     table.add_column("where and why")
     for verdict in report["verdicts"][:lines]:
         gain = verdict["gain"]
-        numbers = (100 * gain[key] for key in ("value", "low", "high"))
         table.add_row(
             Text(verdict["verdict"], style=STYLES.get(verdict["verdict"], "bold green")),
-            "{:.1f} % [{:.1f}, {:.1f}]".format(*numbers),
+            str(Gain(gain["value"], gain["low"], gain["high"])),
             Text.assemble((where(verdict["site"]), "cyan"), "\n", verdict["reason"]),
         )
     console.print(table)

@@ -42,7 +42,9 @@ class Gain:
 
     def __str__(self) -> str:
         # Adding 0.0 makes a negative zero a plain one.
-        value, low, high = (round(100 * part, 1) + 0.0 for part in (self.value, self.low, self.high))
+        value, low, high = (
+            round(100 * part, 1) + 0.0 for part in (self.value, self.low, self.high)
+        )
         return f"{value:.1f} % [{low:.1f}, {high:.1f}]"
 
 
