@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(
     reason="counts the pages of glibc's malloc, which the sanitizer replaces",
 )
 
-PAGES = 256  # of 1 MiB
+# More than any hole that start-up leaves in the heap, and less than numpy asks huge pages for.
+PAGES = 896
 ROUNDS = 20
 
 
