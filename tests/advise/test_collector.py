@@ -91,6 +91,8 @@ def test_the_replay_counts_what_the_collector_does(
     assert replayed[0] == pytest.approx(real[0], rel=0.06, abs=2), (real, replayed)
     # The quarter rule also weighs what was alive before the sampler started, which is unknown: the
     # replay comes to the oldest generation sooner, and each time in place of the middle one.
+    if sys.version_info < (3, 12):  # later starts leave more alive, and the two drift apart
+        assert replayed[1] == pytest.approx(real[1], rel=0.06, abs=1), (real, replayed)
     assert real[2] <= replayed[2] <= real[2] + 0.15 * sum(real[1:]) + 1, (real, replayed)
     assert sum(replayed[1:]) == pytest.approx(sum(real[1:]), rel=0.15, abs=1), (real, replayed)
 
@@ -100,7 +102,8 @@ def test_churn_without_growth_is_never_collected(
 ) -> None:
     real, replayed, _ = real_and_replayed(record, tmp_path, CHURN_WITHOUT_GROWTH, (700, 10, 10))
     assert replayed == [0, 0, 0]
-    assert sum(real) <= 1  # what the start left over may set off one
+    # From 3.13 on what the start left over may set off one.
+    assert sum(real) <= (sys.version_info >= (3, 13))
 
 
 def test_inside_a_c_call_the_collector_waits_from_3_12_on(

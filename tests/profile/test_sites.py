@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,13 @@ def test_concurrency_is_the_level_at_99_of_100_births() -> None:
     random.Random(1).shuffle(samples)
     assert site(samples).concurrency() == 3
     assert site([sample(i, None) for i in range(200)]).concurrency() == 198
+
+
+def test_same_thread_share_is_of_what_was_freed_by_weight() -> None:
+    elsewhere = replace(sample(0, 5, weight=3.0), same_thread=False)
+    alive = replace(sample(0, None, weight=100.0), same_thread=False)
+    assert site([sample(0, 5), elsewhere, alive]).same_thread_share == 0.25
+    assert site([alive]).same_thread_share == 1.0
 
 
 @pytest.mark.parametrize(("alive", "part"), [(1, 0.2), (4, 0.3), (30, 0.1), (30, 0.5)])

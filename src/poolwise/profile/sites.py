@@ -207,26 +207,6 @@ class Site:
                     rebound += sample.weight * (recording.position(node).line == self.position.line)
         return rebound > 0.9 * freed > 0
 
-    def captured_by(self, recording: Recording) -> Node | None:
-        """The innermost frame common to most births and deaths: where these objects stay inside.
-
-        The cheap form of Dufour et al., "A Scalable Technique for Characterizing the Usage of
-        Temporaries" (2008): the common prefix of allocating and freeing stack.
-        """
-        counts: dict[Node, float] = {}
-        for sample in self.samples:
-            if sample.death_ns is None or not sample.death_stack:
-                continue
-            births = [(n.code, n.caller) for n in recording.stack(sample.stack)][::-1]
-            common: Node | None = None
-            for depth, node in enumerate(reversed(list(recording.stack(sample.death_stack)))):
-                if depth >= len(births) or births[depth][0] != node.code:
-                    break
-                common = node
-            if common is not None:
-                counts[common] = counts.get(common, 0.0) + sample.weight
-        return max(counts, key=counts.__getitem__) if counts else None
-
 
 def find(recording: Recording, program: str | None = None) -> list[Site]:
     """All sites of a recording, the one with most allocations first.
