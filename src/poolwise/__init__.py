@@ -13,7 +13,16 @@ from poolwise.errors import (
     UsageTypeError,
     ViewsAlive,
 )
-from poolwise.pools import Buffer, BufferPool, BufferPoolStats, Lease, Pool, PoolStats
+from poolwise.pools import (
+    Buffer,
+    BufferPool,
+    BufferPoolStats,
+    Lease,
+    LocalStats,
+    Pool,
+    PoolStats,
+    statistics,
+)
 
 __version__ = "0.1.0"
 
@@ -25,6 +34,7 @@ __all__ = [
     "ForeignPut",
     "Lease",
     "LeaseError",
+    "LocalStats",
     "OutOfMemory",
     "Pool",
     "PoolClosed",
@@ -34,4 +44,5 @@ __all__ = [
     "UsageTypeError",
     "ViewsAlive",
     "__version__",
+    "statistics",
 ]

@@ -55,6 +55,41 @@ pw_has_weakrefs(PyObject *object)
     return at != 0 && *(PyObject **)((char *)object + at) != NULL;
 }
 
+/* Whether one reference to the object is all there is, and that is the caller's own.
+ *
+ * Without the GIL the count is the sum of a word that the object's thread writes and one for all
+ * others. Read at once they are right; between two looks a reference could pass from one to the
+ * other, so both are read twice: to be wrong, two threads would have to pass a reference to and
+ * fro twice in step with our four loads. PyUnstable_Object_IsUniquelyReferenced (3.14) would
+ * refuse each object that another thread made. */
+static inline int
+pw_has_one_reference(PyObject *object)
+{
+#ifdef Py_GIL_DISABLED
+    for (int look = 0; look < 2; look++) {
+        Py_ssize_t local = __atomic_load_n(&object->ob_ref_local, __ATOMIC_ACQUIRE);
+        Py_ssize_t others = __atomic_load_n(&object->ob_ref_shared, __ATOMIC_ACQUIRE);
+        if (local + Py_ARITHMETIC_RIGHT_SHIFT(Py_ssize_t, others, _Py_REF_SHARED_SHIFT) != 1) {
+            return 0;
+        }
+    }
+    return 1;
+#else
+    return Py_REFCNT(object) == 1;
+#endif
+}
+
+/* Spares threads the shared reference count of an object that all of them use. */
+static inline void
+pw_share_between_threads(PyObject *object)
+{
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030e0000
+    PyUnstable_Object_EnableDeferredRefcount(object);
+#else
+    (void)object;
+#endif
+}
+
 /* Bytes between the start of an object's block and the object. */
 static inline size_t
 pw_object_prefix_bytes(PyTypeObject *type)

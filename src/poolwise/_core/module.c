@@ -4,8 +4,8 @@
 static int
 module_exec(PyObject *module)
 {
-    if (pw_add_pool(module) < 0 || pw_add_buffer(module) < 0 || pw_add_sampler(module) < 0 ||
-        pw_add_allocator(module) < 0) {
+    if (pw_add_pool(module) < 0 || pw_add_lease(module) < 0 || pw_add_buffer(module) < 0 ||
+        pw_add_scope(module) < 0 || pw_add_sampler(module) < 0 || pw_add_allocator(module) < 0) {
         return -1;
     }
     return 0;
@@ -19,6 +19,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->lease_type);
     Py_VISIT(state->buffer_pool_type);
     Py_VISIT(state->buffer_type);
+    Py_VISIT(state->scope_type);
+    Py_VISIT(state->scope_variable);
     return 0;
 }
 
@@ -30,6 +32,8 @@ module_clear(PyObject *module)
     Py_CLEAR(state->lease_type);
     Py_CLEAR(state->buffer_pool_type);
     Py_CLEAR(state->buffer_type);
+    Py_CLEAR(state->scope_type);
+    Py_CLEAR(state->scope_variable);
     return 0;
 }
 

@@ -1,154 +1,164 @@
-/* pool.c: Pool and Lease. What is idle lies in local.h; this file knows what a Python object is.
- *
- * Python code can run at every call of the factory, of reset, and at every decref. So the local is
- * whole again before any of these: detach first, release outside. */
-#include "module.h"
+/* pool.c: Pool: get, put, and its life. pool.h has the map. */
+#include "pool.h"
 
 #include <structmember.h>
 
-#include "local.h"
+#include "scope.h"
 #include "upcall.h"
 
-enum { KNOWN_TYPES_MAX = 16, SPARE_LEASES_MAX = 8, BATCH = 64 };
+enum { KNOWN_TYPES_MAX = 16, MAX_AGE_MAX = 1000 };
 
-typedef struct LeaseObject LeaseObject;
+/* ---- locals ---- */
 
-/* Guard of the fields without one: the GIL, or the pool's critical section. */
-typedef struct {
-    PyObject_HEAD pw_local local;
-    uint64_t hits;
-    PyTypeObject *made;    /* the type last seen; borrowed from known_types */
-    PyTypeObject *accepts; /* made, or NULL where put has more to do than to keep the object */
-    bool careful;          /* put has: a reset, a tiny max_idle, or the timer to start */
-    bool any_type;         /* the factory makes too many types to tell a foreign one */
-    bool watched;          /* the timer knows us */
-    size_t max_idle;       /* constant until tp_clear */
-    double trim_seconds;   /* constant; 0: no timer */
-    LeaseObject *spare;    /* dead leases, linked by `next` */
-    unsigned spare_count;
-    uint64_t misses;
-    /* Made by us and not dropped: out = circulating - idle - held. It rises only at misses, when
-     * nothing is free: so its peak is that of what was out, or put and still held. */
-    int64_t circulating, high_water;
-    uint64_t full, rejected, failed, abandoned, pinned_dropped, trimmed, cleared, trims;
-    uint64_t gets_at_trim;
-    uint64_t pinned;                  /* held at the last trim */
-    PyObject *factory, *reset, *name; /* constant until tp_clear */
-    PyObject *known_types;            /* list */
-    PyObject *pinned_types;           /* dict: class name to how many were dropped; or NULL */
-    PyObject *weakrefs;
-} PoolObject;
+#if PW_ATOMICS
 
-struct LeaseObject {
-    PyObject_HEAD PoolObject *pool;
-    PyObject *object; /* NULL: not entered */
-    LeaseObject *next;
-};
+enum { RECENT = 4 }; /* 64 bytes: a late dlopen has little static thread-local storage */
 
-/* The ownership test. Weak references count as somebody: they could revive it for another. */
-static inline bool
-is_free(void *item)
-{
-    return Py_REFCNT((PyObject *)item) == 1 && !pw_has_weakrefs(item);
-}
+static _Thread_local struct {
+    uint64_t serial;
+    pw_local *local;
+} recent[RECENT] __attribute__((tls_model("initial-exec")));
 
-/* Items that have left the local, and wait to be released outside. */
-typedef struct {
-    size_t count;
-    PyObject *items[BATCH];
-} Batch;
+static uint64_t last_serial; /* of the process */
 
+/* What the private part of a local without a thread holds; in the section. */
 static void
-batch_release(Batch *batch)
+adopt_private(pw_pool *self, pw_local *local, pw_batch *leaving)
 {
-    for (size_t i = 0; i < batch->count; i++) {
-        Py_DECREF(batch->items[i]);
+    if (local->newest == local->second) {
+        pw_store_relaxed(&local->second, NULL); /* its thread was in the middle of a put: a fork */
     }
-    batch->count = 0;
-}
-
-/* Counts the classes of pinned objects by name, and releases them. */
-static void
-batch_release_pinned(PoolObject *self, Batch *batch)
-{
-    for (size_t i = 0; i < batch->count; i++) {
-        if (self->pinned_types == NULL) {
-            self->pinned_types = PyDict_New();
-        }
-        const char *class_name = Py_TYPE(batch->items[i])->tp_name;
-        PyObject *seen = self->pinned_types == NULL
-                             ? NULL
-                             : PyDict_GetItemString(self->pinned_types, class_name);
-        PyObject *count = PyLong_FromLong(seen == NULL ? 1 : PyLong_AsLong(seen) + 1);
-        if (count != NULL && self->pinned_types != NULL) {
-            PyDict_SetItemString(self->pinned_types, class_name, count);
-        }
-        Py_XDECREF(count);
+    while (pw_local_private(local) > 0 && leaving->count < PW_BATCH) {
+        pw_pool_set_aside(self, pw_local_take_private(local), 0, leaving);
     }
-    PyErr_Clear(); /* no memory for a name: the count below is still right */
-    self->pinned_dropped += batch->count;
-    self->circulating -= (int64_t)batch->count;
-    batch_release(batch);
 }
 
-/* Everything idle and held, in batches; `items` of them at most, so that finalizers which put
- * cannot keep us here for ever. */
-static Py_ssize_t
-release_all(PoolObject *self, size_t items)
+static pw_local *
+find_local_in_section(pw_pool *self, pw_owner *owner, pw_batch *leaving)
 {
-    Py_ssize_t released = 0;
-    Batch batch = {0};
-    do {
-        pw_local *local = &self->local;
-        while (batch.count < BATCH && items > 0) {
-            PyObject *item = pw_local_take_oldest_owner(local);
-            if (item == NULL && local->held_count > 0) {
-                item = pw_local_unhold_owner(local, local->held_count - 1).item;
-            }
-            if (item == NULL) {
-                items = 0;
-                break;
-            }
-            batch.items[batch.count++] = item;
-            items--;
+    size_t count = 1;
+    pw_local *orphan = NULL;
+    for (pw_local *local = self->locals; local != NULL; local = local->next, count++) {
+        pw_owner *its = pw_local_owner(local);
+        if (its == owner) {
+            return local;
         }
-        released += (Py_ssize_t)batch.count;
-        self->cleared += batch.count;
-        self->circulating -= (int64_t)batch.count;
-        batch_release(&batch);
-    } while (items > 0);
-    return released;
+        orphan = its == NULL ? local : orphan;
+    }
+    if (orphan != NULL) {
+        adopt_private(self, orphan, leaving);
+        pw_local_give_to(orphan, owner);
+        return orphan;
+    }
+    pw_local *local = aligned_alloc(_Alignof(pw_local), sizeof(pw_local));
+    if (local == NULL) {
+        return NULL;
+    }
+    memset(local, 0, sizeof(*local));
+    local->narrow = self->max_idle < 2 * count;
+    local->next = self->locals;
+    pw_local_give_to(local, owner);
+    pw_store_release(&self->locals, local);
+    pw_pool_tell_locals(self);
+    return local;
 }
+
+static __attribute__((noinline)) pw_local *
+find_local(pw_pool *self)
+{
+    pw_owner *owner = pw_owner_current();
+    if (owner == NULL) {
+        return NULL;
+    }
+    pw_local *local;
+    pw_batch leaving = {0};
+    Py_BEGIN_CRITICAL_SECTION(self);
+    local = find_local_in_section(self, owner, &leaving);
+    Py_END_CRITICAL_SECTION();
+    pw_batch_release_pinned(self, &leaving);
+    if (local != NULL) {
+        recent[self->serial % RECENT].serial = self->serial;
+        recent[self->serial % RECENT].local = local;
+    }
+    return local;
+}
+
+/* The calling thread's; NULL: no memory. */
+static inline pw_local *
+local_of(pw_pool *self)
+{
+    if (PW_LIKELY(recent[self->serial % RECENT].serial == self->serial)) {
+        return recent[self->serial % RECENT].local;
+    }
+    return find_local(self);
+}
+
+/* What dead threads left; in the section. Their queues are stolen from as any. */
+static void
+adopt_from_the_dead(pw_pool *self, pw_batch *leaving)
+{
+    uint64_t deaths = pw_load_acquire(&pw_owner_deaths);
+    if (deaths == self->deaths_seen) {
+        return;
+    }
+    self->deaths_seen = deaths;
+    for (pw_local *local = self->locals; local != NULL; local = local->next) {
+        if (pw_local_owner(local) == NULL) {
+            adopt_private(self, local, leaving);
+        }
+    }
+}
+
+#else
+
+static inline pw_local *
+local_of(pw_pool *self)
+{
+    return &self->local;
+}
+
+static inline void
+adopt_from_the_dead(pw_pool *Py_UNUSED(self), pw_batch *Py_UNUSED(leaving))
+{
+}
+
+#endif
+
+void
+pw_pool_tell_locals(pw_pool *self)
+{
+    const void *accepts = self->careful || self->checker != NULL ? NULL : self->made;
+    for (pw_local *local = pw_first_local(self); local != NULL; local = local->next) {
+        pw_store_relaxed(&local->accepts, local->narrow ? NULL : accepts);
+        pw_store_relaxed(&local->observed, self->checker != NULL);
+    }
+}
+
+/* ---- types: a pool refuses what its factory cannot have made ---- */
 
 static void
-set_made(PoolObject *self, PyTypeObject *type)
+set_made(pw_pool *self, PyTypeObject *type)
 {
     self->made = type;
-    self->accepts = self->careful ? NULL : type;
-}
-
-static int64_t
-count_out(const PoolObject *self)
-{
-    return self->circulating - (int64_t)(pw_local_idle(&self->local) + self->local.held_count);
+    pw_pool_tell_locals(self);
 }
 
 /* Whether objects of this type may be in the pool; the first that is seen settles it. */
-static int
-type_is_known(PoolObject *self, PyTypeObject *type)
+static bool
+type_is_known(pw_pool *self, PyTypeObject *type)
 {
     Py_ssize_t count = PyList_GET_SIZE(self->known_types);
     for (Py_ssize_t i = 0; i < count; i++) {
         if (PyList_GET_ITEM(self->known_types, i) == (PyObject *)type) {
             set_made(self, type);
-            return 1;
+            return true;
         }
     }
     return self->any_type || count == 0;
 }
 
 static int
-type_learn(PoolObject *self, PyTypeObject *type)
+type_learn(pw_pool *self, PyTypeObject *type)
 {
     Py_ssize_t count = PyList_GET_SIZE(self->known_types);
     for (Py_ssize_t i = 0; i < count; i++) {
@@ -168,8 +178,125 @@ type_learn(PoolObject *self, PyTypeObject *type)
     return 0;
 }
 
+/* ---- checks: see poolwise.pools.checks, which says what the calls mean ---- */
+
+static uint64_t
+filter_bit(PyObject *object)
+{
+    return UINT64_C(1) << (((uintptr_t)object >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 58);
+}
+
+/* Shows the checker an object that get is about to give; -1 with an exception set. */
+static int
+check_got(pw_pool *self, PyObject *object)
+{
+    bool due;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    due = --self->until_got == 0;
+    if (due) {
+        self->until_got = self->every;
+        self->tracked_filter |= filter_bit(object);
+    }
+    Py_END_CRITICAL_SECTION();
+    if (!due) {
+        return 0;
+    }
+    PyObject *done = PyObject_CallMethod(self->checker, "got", "O", object);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+static bool
+queue_has(const pw_queue *queue, PyObject *object)
+{
+    for (size_t i = queue->tail; i != queue->head; i++) {
+        if (queue->ring->slots[i & (queue->ring->cap - 1)] == object) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the object is idle already: in the depot, aside, or in the caller's own local. */
+static bool
+is_idle(pw_pool *self, pw_local *local, PyObject *object)
+{
+    if (local->newest == object || local->second == object ||
+        queue_has(&local->shared, object) || queue_has(&self->depot, object) ||
+        queue_has(&self->victim, object)) {
+        return true;
+    }
+    for (size_t i = 0; i < self->held_count; i++) {
+        if (self->held[i].item == object) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* 1: keep the object; 0: drop it; -1: the checker raised. */
+static int
+check_put(pw_pool *self, pw_local *local, PyObject *object)
+{
+    bool due, idle = false;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    due = --self->until_put == 0;
+    if (due) {
+        self->until_put = self->every;
+    }
+    due = due || (self->tracked_filter & filter_bit(object)) != 0;
+    if (due) {
+        idle = is_idle(self, local, object);
+    }
+    Py_END_CRITICAL_SECTION();
+    if (!due) {
+        return 1;
+    }
+    PyObject *answer =
+        PyObject_CallMethod(self->checker, "putting", "OO", object, idle ? Py_True : Py_False);
+    if (answer == NULL) {
+        return -1;
+    }
+    int keep = PyObject_IsTrue(answer);
+    Py_DECREF(answer);
+    PyObject *tracked = PyObject_GetAttrString(self->checker, "tracked");
+    Py_ssize_t left = tracked == NULL ? -1 : PyObject_Size(tracked);
+    Py_XDECREF(tracked);
+    if (left < 0 || keep < 0) {
+        return -1;
+    }
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (left == 0) {
+        self->tracked_filter = 0;
+    }
+    if (!keep) {
+        self->circulating--;
+        self->unlucky++;
+    }
+    Py_END_CRITICAL_SECTION();
+    return keep;
+}
+
+/* ---- get ---- */
+
+static void
+count_miss(pw_pool *self)
+{
+    Py_BEGIN_CRITICAL_SECTION(self);
+    *(self->held_count > 0 || pw_pool_idle(self) > 0 ? &self->misses_held : &self->misses_empty) +=
+        1;
+    if (++self->circulating > self->high_water) {
+        self->high_water = self->circulating;
+    }
+    if (self->regrettable > 0) {
+        self->regrettable--;
+        self->regret++;
+    }
+    Py_END_CRITICAL_SECTION();
+}
+
 static PyObject *
-get_new(PoolObject *self)
+get_new(pw_pool *self)
 {
     if (self->factory == NULL) {
         return pw_raise("PoolClosed", "get(): this pool has been collected: make a new one");
@@ -186,80 +313,154 @@ get_new(PoolObject *self)
                         "the factory of pool %R returned None: let it return a new object",
                         self->name);
     }
-    if (Py_TYPE(object) != self->made && type_learn(self, Py_TYPE(object)) < 0) {
+    int learned = 0;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (Py_TYPE(object) != self->made) {
+        learned = type_learn(self, Py_TYPE(object));
+    }
+    Py_END_CRITICAL_SECTION();
+    if (learned < 0) {
         Py_DECREF(object);
         return NULL;
     }
-    self->misses++;
-    if (++self->circulating > self->high_water) {
-        self->high_water = self->circulating;
-    }
+    count_miss(self);
     return object;
 }
 
-/* Neither private item is free: look deeper, but not without a bound. */
+/* An item of the queue that nobody holds; NULL: none among the next few. */
 static PyObject *
-take_deeper(PoolObject *self, Batch *pinned)
+take_sole(pw_pool *self, pw_queue *queue, void *(*take)(pw_queue *), pw_batch *leaving)
 {
-    pw_local *local = &self->local;
-    if (local->second != NULL) {
-        PyObject *held = local->second;
-        local->second = NULL;
-        if (!pw_local_hold_owner(local, held, 0)) {
-            pinned->items[pinned->count++] = held;
-        }
-    }
     for (int look = 0; look < PW_LOOK_MAX; look++) {
-        PyObject *item = pw_local_pop_shared_owner(local);
-        if (item == NULL) {
-            break;
-        }
-        if (is_free(item)) {
+        PyObject *item = take(queue);
+        if (item == NULL || pw_is_sole(item)) {
             return item;
         }
-        if (!pw_local_hold_owner(local, item, 0)) {
-            pinned->items[pinned->count++] = item;
-        }
-    }
-    for (size_t i = 0; i < local->held_count; i++) {
-        if (is_free(local->held[i].item)) {
-            return pw_local_unhold_owner(local, i).item;
-        }
+        Py_BEGIN_CRITICAL_SECTION(self);
+        pw_pool_set_aside(self, item, 0, leaving);
+        Py_END_CRITICAL_SECTION();
     }
     return NULL;
 }
 
+#if PW_ATOMICS
+static PyObject *
+steal(pw_pool *self, pw_local *own, pw_batch *leaving)
+{
+    PyObject *item = NULL;
+    for (pw_local *local = own->next != NULL ? own->next : pw_first_local(self);
+         item == NULL && local != own && leaving->count < PW_BATCH / 2;
+         local = local->next != NULL ? local->next : pw_first_local(self)) {
+        item = take_sole(self, &local->shared, pw_queue_steal, leaving);
+    }
+    if (item != NULL) {
+        pw_count(&own->hits_stolen);
+    }
+    return item;
+}
+#endif
+
+/* In the section. */
+static PyObject *
+take_from_pool(pw_pool *self, pw_batch *leaving)
+{
+    adopt_from_the_dead(self, leaving);
+    PyObject *item = take_sole(self, &self->depot, pw_queue_pop_owner, leaving);
+    self->hits_depot += item != NULL;
+    for (size_t i = 0; item == NULL && i < self->held_count; i++) {
+        if (pw_is_sole(self->held[i].item)) {
+            item = pw_pool_unhold(self, i).item;
+            self->hits_held++;
+        }
+    }
+    if (item == NULL) {
+        item = take_sole(self, &self->victim, pw_queue_pop_owner, leaving);
+        self->hits_victim += item != NULL;
+    }
+    return item;
+}
+
+/* Neither private item is free: look deeper, but not without a bound. */
 static __attribute__((noinline)) PyObject *
-get_deeper(PoolObject *self)
+get_deeper(pw_pool *self, pw_local *local)
 {
-    Batch pinned = {0};
-    PyObject *object = NULL;
-    Py_BEGIN_CRITICAL_SECTION(self);
-    object = take_deeper(self, &pinned);
-    self->hits += object != NULL;
-    Py_END_CRITICAL_SECTION();
-    if (pinned.count > 0) {
-        batch_release_pinned(self, &pinned);
+    pw_batch leaving = {0};
+    if (local->second != NULL) {
+        PyObject *held = local->second;
+        pw_store_relaxed(&local->second, NULL);
+        Py_BEGIN_CRITICAL_SECTION(self);
+        pw_pool_set_aside(self, held, 0, &leaving);
+        Py_END_CRITICAL_SECTION();
     }
-    return object != NULL ? object : get_new(self);
+    PyObject *object = take_sole(self, &local->shared, pw_queue_pop_owner, &leaving);
+    if (object != NULL) {
+        pw_count(&local->hits_shared);
+    }
+#if PW_ATOMICS
+    if (object == NULL) {
+        object = steal(self, local, &leaving);
+    }
+#endif
+    if (object == NULL) {
+        Py_BEGIN_CRITICAL_SECTION(self);
+        object = take_from_pool(self, &leaving);
+        Py_END_CRITICAL_SECTION();
+    }
+    pw_batch_release_pinned(self, &leaving);
+    return object;
 }
 
-static PyObject *
-pool_get(PoolObject *self, PyObject *Py_UNUSED(ignored))
+/* The general way: `object` is what the private part had, or NULL. */
+static __attribute__((noinline)) PyObject *
+get_carefully(pw_pool *self, pw_local *local, PyObject *object)
 {
-    PyObject *object = NULL;
-    Py_BEGIN_CRITICAL_SECTION(self);
-    object = pw_local_pop_private_owner(&self->local, is_free);
-    self->hits += object != NULL;
-    Py_END_CRITICAL_SECTION();
-    if (PW_LIKELY(object != NULL)) {
-        return object;
+    if (local == NULL) {
+        return PyErr_NoMemory();
     }
-    return get_deeper(self);
+    if (object != NULL) {
+        pw_count(&local->hits_private);
+    } else {
+        object = get_deeper(self, local);
+    }
+    bool hit = object != NULL;
+    if (!hit) {
+        object = get_new(self);
+        if (object == NULL) {
+            return NULL;
+        }
+    }
+    if (pw_scopes_open > 0) {
+        pw_scope_add(Py_TYPE(self), hit ? PW_SCOPE_HITS : PW_SCOPE_MISSES);
+    }
+    if (self->checker != NULL && check_got(self, object) < 0) {
+        Py_BEGIN_CRITICAL_SECTION(self);
+        self->circulating--;
+        self->failed++;
+        Py_END_CRITICAL_SECTION();
+        Py_CLEAR(object);
+    }
+    return object;
 }
 
+PyObject *
+pw_pool_get(pw_pool *self, PyObject *Py_UNUSED(ignored))
+{
+    pw_local *local = local_of(self);
+    PyObject *object = NULL;
+    if (PW_LIKELY(!PW_ATOMICS || local != NULL)) {
+        object = pw_local_pop_private_owner(local, pw_is_sole);
+        if (PW_LIKELY(object != NULL && !(local->observed | pw_scopes_open))) {
+            pw_count(&local->hits_private);
+            return object;
+        }
+    }
+    return get_carefully(self, local, object);
+}
+
+/* ---- put ---- */
+
 static PyObject *
-foreign(PoolObject *self, PyObject *object)
+foreign(pw_pool *self, PyObject *object)
 {
     if (object == Py_None) {
         return pw_raise("ForeignPut", "put(None): None is not from pool %R; put what get() gave",
@@ -272,327 +473,236 @@ foreign(PoolObject *self, PyObject *object)
                     self->made == NULL ? "nothing yet" : self->made->tp_name);
 }
 
+static void
+count_drop(pw_pool *self, uint64_t *reason)
+{
+    Py_BEGIN_CRITICAL_SECTION(self);
+    self->circulating--;
+    *reason += 1;
+    Py_END_CRITICAL_SECTION();
+}
+
 /* The general way to keep an object. */
 static __attribute__((noinline)) PyObject *
-keep(PoolObject *self, PyObject *object)
+keep(pw_pool *self, pw_local *local, PyObject *object)
 {
-    bool kept = true;
-    Py_BEGIN_CRITICAL_SECTION(self);
-    if (pw_local_idle(&self->local) >= self->max_idle) {
-        self->full++;
-        self->circulating--;
-    } else {
-        kept = pw_local_push_owner(&self->local, object);
-        if (kept) {
-            Py_INCREF(object);
-        }
+    if (self->max_idle != SIZE_MAX && pw_pool_idle(self) >= self->max_idle) {
+        count_drop(self, &self->full);
+        Py_RETURN_NONE;
     }
-    Py_END_CRITICAL_SECTION();
-    return kept ? Py_NewRef(Py_None) : PyErr_NoMemory();
+    Py_INCREF(object);
+    bool kept = local->narrow ? pw_queue_push_owner(&local->shared, object)
+                              : pw_local_push_owner(local, object);
+    if (!kept) {
+        Py_DECREF(object);
+        return PyErr_NoMemory();
+    }
+    Py_RETURN_NONE;
 }
 
 /* 1: keep it; 0: reset said no; -1: it raised. */
 static int
-run_reset(PoolObject *self, PyObject *object)
+run_reset(pw_pool *self, PyObject *object)
 {
     PyObject *reset = Py_NewRef(self->reset);
     PyObject *answer = PyObject_CallOneArg(reset, object);
     Py_DECREF(reset);
     if (answer == NULL) {
-        self->circulating--;
-        self->failed++;
+        count_drop(self, &self->failed);
         return -1;
     }
     bool rejected = answer == Py_False;
     Py_DECREF(answer);
     if (rejected) {
-        self->circulating--;
-        self->rejected++;
+        count_drop(self, &self->rejected);
     }
     return !rejected;
 }
 
-static __attribute__((noinline)) PyObject *
-put_carefully(PoolObject *self, PyObject *object)
+/* Has the pool known to the timer from its first put on; 0, or -1 with an exception set. */
+static int
+watch_once(pw_pool *self)
 {
-    if (Py_TYPE(object) != self->made) {
-        if (object == Py_None || !type_is_known(self, Py_TYPE(object))) {
-            return foreign(self, object);
-        }
-        if (type_learn(self, Py_TYPE(object)) < 0) {
-            return NULL;
-        }
-    }
-    if (!self->watched) {
-        self->watched = true;
-        self->careful = self->reset != NULL || self->max_idle < 2;
-        set_made(self, self->made);
-        if (pw_watch((PyObject *)self, self->trim_seconds) < 0) {
-            return NULL;
-        }
-    }
-    if (self->reset != NULL) {
-        int verdict = run_reset(self, object);
-        if (verdict < 0) {
-            return NULL;
-        }
-        if (verdict == 0) {
-            Py_RETURN_NONE;
-        }
-    }
-    return keep(self, object);
+    bool first;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    first = !self->watched;
+    self->watched = true;
+    self->careful = self->reset != NULL || self->max_idle < 2;
+    pw_pool_tell_locals(self);
+    Py_END_CRITICAL_SECTION();
+    return first ? pw_watch((PyObject *)self, self->trim_seconds) : 0;
 }
 
-static PyObject *
-pool_put(PoolObject *self, PyObject *object)
+static __attribute__((noinline)) PyObject *
+put_carefully(pw_pool *self, pw_local *local, PyObject *object)
 {
-    if (PW_UNLIKELY(Py_TYPE(object) != self->accepts)) {
-        return put_carefully(self, object);
+    if (local == NULL) {
+        return PyErr_NoMemory();
     }
-    bool kept = false;
+    int known = 1;
     Py_BEGIN_CRITICAL_SECTION(self);
-    kept = pw_local_push_private_owner(&self->local, object);
+    if (Py_TYPE(object) != self->made) {
+        known = object != Py_None && type_is_known(self, Py_TYPE(object));
+        if (known) {
+            known = type_learn(self, Py_TYPE(object)) < 0 ? -1 : 1;
+        }
+    }
     Py_END_CRITICAL_SECTION();
-    if (PW_UNLIKELY(!kept)) {
-        return keep(self, object);
+    if (known <= 0) {
+        return known < 0 ? NULL : foreign(self, object);
+    }
+    if (!self->watched && watch_once(self) < 0) {
+        return NULL;
+    }
+    if (pw_scopes_open > 0) {
+        pw_scope_add(Py_TYPE(self), PW_SCOPE_PUTS);
+    }
+    int verdict = self->reset == NULL ? 1 : run_reset(self, object);
+    if (verdict > 0 && self->checker != NULL) {
+        verdict = check_put(self, local, object);
+    }
+    if (verdict <= 0) {
+        return verdict < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    return keep(self, local, object);
+}
+
+PyObject *
+pw_pool_put(pw_pool *self, PyObject *object)
+{
+    pw_local *local = local_of(self);
+    if (PW_UNLIKELY((PW_ATOMICS && local == NULL) || Py_TYPE(object) != local->accepts ||
+                    pw_scopes_open > 0)) {
+        return put_carefully(self, local, object);
     }
     Py_INCREF(object);
+    if (PW_UNLIKELY(!pw_local_push_private_owner(local, object))) {
+        Py_DECREF(object); /* the caller has it: this frees nothing */
+        return keep(self, local, object);
+    }
     Py_RETURN_NONE;
 }
 
-/* Looks again at everything idle or held: what is free goes back or stays, what is held is
- * counted, and after PW_PINS_MAX trims dropped. One batch of drops at most. */
-static void
-sort_held(PoolObject *self, bool resting, Batch *pinned)
-{
-    pw_local *local = &self->local;
-    size_t i = 0;
-    while (i < local->held_count) {
-        if (is_free(local->held[i].item)) {
-            pw_held held = pw_local_unhold_owner(local, i);
-            if (!pw_local_push_oldest_owner(local, held.item)) {
-                pw_local_hold_owner(local, held.item, held.pins); /* no memory: next time */
-                break;
-            }
-        } else if (++local->held[i].pins >= PW_PINS_MAX) {
-            pinned->items[pinned->count++] = pw_local_unhold_owner(local, i).item;
-        } else {
-            i++;
-        }
-    }
-    self->pinned = local->held_count;
-    /* The newest may be held by the variable of a running loop: it is pinned only at rest. */
-    void *private[] = {local->second, resting ? local->newest : NULL};
-    for (int which = 0; which < 2; which++) {
-        if (private[which] == NULL || is_free(private[which])) {
-            continue;
-        }
-        *(which == 0 ? &local->second : &local->newest) = NULL;
-        self->pinned++;
-        if (!pw_local_hold_owner(local, private[which], 1)) {
-            pinned->items[pinned->count++] = private[which];
-        }
-    }
-    size_t write = local->tail;
-    for (size_t read = local->tail; read != local->head; read++) {
-        void *item = local->ring[read & (local->cap - 1)];
-        bool moved = false;
-        if (!is_free(item)) {
-            self->pinned++;
-            moved = pw_local_hold_owner(local, item, 1);
-        }
-        if (!moved) {
-            local->ring[write++ & (local->cap - 1)] = item;
-        }
-    }
-    local->head = write;
-    pw_local_note_low(local);
-}
-
-/* Policy `demand`: of those that were idle all the time since the last trim, drop half: nobody
- * would have missed them. The private part counts only at rest, when nobody has called get. */
 static PyObject *
-pool_trim(PoolObject *self, PyObject *Py_UNUSED(ignored))
+pool_check(pw_pool *self, PyObject *Py_UNUSED(ignored))
 {
-    Batch batch = {0};
-    size_t surplus = 0;
-    Py_BEGIN_CRITICAL_SECTION(self);
-    uint64_t gets = self->hits + self->misses;
-    bool resting = gets == self->gets_at_trim;
-    self->gets_at_trim = gets;
-    sort_held(self, resting, &batch);
-    size_t low = resting ? pw_local_idle(&self->local) : self->local.shared_low;
-    surplus = (low + 1) / 2;
-    self->local.shared_low = pw_local_shared(&self->local);
-    self->trims++;
-    Py_END_CRITICAL_SECTION();
-    batch_release_pinned(self, &batch);
-
-    size_t dropped = 0;
-    while (dropped < surplus) {
-        Py_BEGIN_CRITICAL_SECTION(self);
-        while (batch.count < BATCH && dropped + batch.count < surplus) {
-            PyObject *oldest = pw_local_take_oldest_owner(&self->local);
-            if (oldest == NULL) {
-                surplus = dropped + batch.count;
-                break;
-            }
-            batch.items[batch.count++] = oldest;
-        }
-        self->trimmed += batch.count;
-        self->circulating -= (int64_t)batch.count;
-        Py_END_CRITICAL_SECTION();
-        dropped += batch.count;
-        batch_release(&batch);
+    bool whole = pw_queue_check(&self->depot) && pw_queue_check(&self->victim) &&
+                 self->held_count <= PW_HELD_MAX;
+    for (pw_local *local = pw_first_local(self); local != NULL; local = local->next) {
+        whole = whole && pw_local_check(local);
     }
-    return PyLong_FromSize_t(dropped);
-}
-
-static PyObject *
-pool_clear_idle(PoolObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return PyLong_FromSsize_t(
-        release_all(self, pw_local_idle(&self->local) + self->local.held_count));
-}
-
-static PyObject *
-pool_stats(PoolObject *self, PyObject *Py_UNUSED(ignored))
-{
-    const pw_local *local = &self->local;
-    unsigned long long gets = self->hits + self->misses;
-    long long puts = (long long)(gets - self->abandoned) - count_out(self);
-    PyObject *pinned_types =
-        self->pinned_types == NULL ? PyDict_New() : PyDict_Copy(self->pinned_types);
-    if (pinned_types == NULL) {
-        return NULL;
-    }
-    PyObject *values = Py_BuildValue(
-        "{s:O,s:K,s:K,s:K,s:L,s:L,s:n,s:n,s:n,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:N}", "name",
-        self->name, "gets", gets, "hits", (unsigned long long)self->hits, "misses",
-        (unsigned long long)self->misses, "puts", puts, "high_water", (long long)self->high_water,
-        "idle_private", (Py_ssize_t)pw_local_private(local), "idle_shared",
-        (Py_ssize_t)pw_local_shared(local), "held", (Py_ssize_t)local->held_count, "pinned",
-        (unsigned long long)self->pinned, "trims", (unsigned long long)self->trims,
-        "dropped_trimmed", (unsigned long long)self->trimmed, "dropped_cleared",
-        (unsigned long long)self->cleared, "dropped_full", (unsigned long long)self->full,
-        "dropped_rejected", (unsigned long long)self->rejected, "dropped_failed",
-        (unsigned long long)self->failed, "dropped_abandoned", (unsigned long long)self->abandoned,
-        "dropped_pinned", (unsigned long long)self->pinned_dropped, "pinned_types", pinned_types);
-    return pw_report("PoolStats", values);
-}
-
-static PyObject *
-pool_check(PoolObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return PyBool_FromLong(pw_local_check(&self->local));
-}
-
-/* ---- Lease ---- */
-
-static PyObject *
-pool_lease(PoolObject *self, PyObject *Py_UNUSED(ignored))
-{
-    LeaseObject *lease = self->spare;
-    if (PW_LIKELY(lease != NULL)) {
-        self->spare = lease->next;
-        self->spare_count--;
-        Py_SET_REFCNT(lease, 1);
-    } else {
-        pw_state *state = PyType_GetModuleState(Py_TYPE(self));
-        lease = PyObject_GC_New(LeaseObject, state->lease_type);
-        if (lease == NULL) {
-            return NULL;
-        }
-        lease->object = NULL;
-    }
-    lease->pool = (PoolObject *)Py_NewRef(self);
-    PyObject_GC_Track(lease);
-    return (PyObject *)lease;
-}
-
-static PyObject *
-lease_enter(LeaseObject *self, PyObject *Py_UNUSED(ignored))
-{
-    if (self->object != NULL) {
-        return pw_raise("LeaseError",
-                        "this lease of pool %R has been entered and not left: take "
-                        "another by lease()",
-                        self->pool->name);
-    }
-    PyObject *object = pool_get(self->pool, NULL);
-    if (object == NULL) {
-        return NULL;
-    }
-    if (self->object != NULL) { /* the factory entered this very lease */
-        Py_DECREF(object);
-        return pw_raise("LeaseError",
-                        "this lease of pool %R was entered by its own factory: take "
-                        "another by lease()",
-                        self->pool->name);
-    }
-    self->object = object;
-    return Py_NewRef(object);
-}
-
-static PyObject *
-lease_exit(LeaseObject *self, PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(nargs))
-{
-    PyObject *object = self->object;
-    if (object == NULL) {
-        return pw_raise("LeaseError",
-                        "this lease of pool %R has not been entered: use it in a with "
-                        "statement",
-                        self->pool->name);
-    }
-    self->object = NULL;
-    PyObject *done = pool_put(self->pool, object);
-    Py_DECREF(object); /* ours: the pool's own is the one that is left */
-    return done;
-}
-
-static int
-lease_traverse(LeaseObject *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(self->pool);
-    Py_VISIT(self->object);
-    return 0;
-}
-
-static void
-lease_dealloc(LeaseObject *self)
-{
-    PyObject_GC_UnTrack(self);
-    PoolObject *pool = self->pool;
-    PyObject *object = self->object;
-    self->object = NULL;
-    if (PW_LIKELY(pool->spare_count < SPARE_LEASES_MAX)) {
-        self->next = pool->spare;
-        pool->spare = self;
-        pool->spare_count++;
-    } else {
-        PyTypeObject *type = Py_TYPE(self);
-        PyObject_GC_Del(self);
-        Py_DECREF(type);
-    }
-    if (object != NULL) { /* entered and never left */
-        pool->circulating--;
-        pool->abandoned++;
-        Py_DECREF(object);
-    }
-    Py_DECREF(pool);
+    return PyBool_FromLong(whole);
 }
 
 /* ---- life of a Pool ---- */
 
+static int
+max_idle_argument(PyObject *value, size_t *limit)
+{
+    *limit = SIZE_MAX;
+    if (value == Py_None) {
+        return 0;
+    }
+    if (!PyIndex_Check(value)) {
+        pw_raise("UsageTypeError", "max_idle=%R is not an int: give 0 or more, or None", value);
+        return -1;
+    }
+    Py_ssize_t number = PyNumber_AsSsize_t(value, NULL); /* clipped, not refused */
+    if (number == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (number < 0) {
+        pw_raise("UsageError",
+                 "max_idle=%R cannot be kept: give 0 or more, or None for no limit", value);
+        return -1;
+    }
+    *limit = (size_t)number;
+    return 0;
+}
+
+static int
+max_age_argument(PyObject *value, size_t *age)
+{
+    *age = 3;
+    if (value == NULL) {
+        return 0;
+    }
+    Py_ssize_t number = PyIndex_Check(value) ? PyNumber_AsSsize_t(value, NULL) : 0;
+    if (number == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (number < 1 || number > MAX_AGE_MAX) {
+        pw_raise("UsageError", "max_age=%R is no age: give 1 to %d trims", value, MAX_AGE_MAX);
+        return -1;
+    }
+    *age = (size_t)number;
+    return 0;
+}
+
+static int
+trim_argument(PyObject *value, pw_policy *policy)
+{
+    static const char *const names[] = {"demand", "victim", "aged", "clear"};
+    *policy = PW_DEMAND;
+    if (value == NULL || value == Py_None) {
+        return 0;
+    }
+    for (int i = 0; i < 4 && PyUnicode_Check(value); i++) {
+        if (PyUnicode_CompareWithASCIIString(value, names[i]) == 0) {
+            *policy = (pw_policy)i;
+            return 0;
+        }
+    }
+    pw_raise("UsageError",
+             "trim=%R is no policy: give 'demand', 'victim', 'aged' or 'clear', or None for no "
+             "timer",
+             value);
+    return -1;
+}
+
+/* The checker of a new pool: NULL with no exception set where nothing is to be checked. */
+static PyObject *
+make_checker(PyObject *name, PyObject *checks)
+{
+    const char *word = getenv("POOLWISE_CHECKS");
+    if (checks == Py_None && (word == NULL || word[0] == '\0')) {
+        return NULL; /* and the module need not be imported */
+    }
+    PyObject *make = pw_python_attribute("poolwise.pools.checks", "checker");
+    PyObject *checker = make == NULL ? NULL : PyObject_CallFunction(make, "OO", name, checks);
+    Py_XDECREF(make);
+    if (checker == Py_None) {
+        Py_CLEAR(checker);
+    }
+    return checker;
+}
+
+static int
+start_checks(pw_pool *self, PyObject *checks)
+{
+    self->checker = make_checker(self->name, checks);
+    if (self->checker == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    PyObject *every = PyObject_GetAttrString(self->checker, "every");
+    long number = every == NULL ? -1 : PyLong_AsLong(every);
+    Py_XDECREF(every);
+    if (number <= 0) {
+        return -1;
+    }
+    self->every = self->until_got = self->until_put = (unsigned)number;
+    return 0;
+}
+
 static PyObject *
 pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"factory", "reset", "name", "max_idle", "trim", "trim_seconds", NULL};
+    static char *names[] = {"factory", "reset",        "name",   "max_idle", "trim",
+                            "max_age", "trim_seconds", "checks", NULL};
     PyObject *factory, *reset = Py_None, *name = NULL, *max_idle = Py_None, *trim = NULL;
-    PyObject *trim_seconds = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOOO:Pool", names, &factory, &reset, &name,
-                                     &max_idle, &trim, &trim_seconds)) {
+    PyObject *max_age = NULL, *trim_seconds = NULL, *checks = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOOOOO:Pool", names, &factory, &reset,
+                                     &name, &max_idle, &trim, &max_age, &trim_seconds, &checks)) {
         return NULL;
     }
     if (!PyCallable_Check(factory)) {
@@ -607,92 +717,109 @@ pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                         "object, or None",
                         reset);
     }
-    size_t idle_limit = SIZE_MAX;
-    if (max_idle != Py_None) {
-        if (!PyIndex_Check(max_idle)) {
-            return pw_raise("UsageTypeError", "max_idle=%R is not an int: give 0 or more, or None",
-                            max_idle);
-        }
-        Py_ssize_t limit = PyNumber_AsSsize_t(max_idle, NULL); /* clipped, not refused */
-        if (limit == -1 && PyErr_Occurred()) {
-            return NULL;
-        }
-        if (limit < 0) {
-            return pw_raise("UsageError",
-                            "max_idle=%R cannot be kept: give 0 or more, or None for "
-                            "no limit",
-                            max_idle);
-        }
-        idle_limit = (size_t)limit;
-    }
-    if (trim != NULL && trim != Py_None &&
-        !(PyUnicode_Check(trim) && PyUnicode_CompareWithASCIIString(trim, "demand") == 0)) {
-        return pw_raise("UsageError", "trim=%R is no policy: give 'demand', or None for no timer",
-                        trim);
-    }
+    size_t idle_limit, age;
+    pw_policy policy;
     double seconds = PW_TRIM_SECONDS;
-    if (trim_seconds != NULL && pw_seconds_argument(trim_seconds, "trim_seconds", &seconds) < 0) {
+    if (max_idle_argument(max_idle, &idle_limit) < 0 || trim_argument(trim, &policy) < 0 ||
+        max_age_argument(max_age, &age) < 0 ||
+        (trim_seconds != NULL && pw_seconds_argument(trim_seconds, "trim_seconds", &seconds) < 0)) {
         return NULL;
     }
-    if (trim == Py_None) {
-        seconds = 0.0;
-    }
-    PyObject *pool_name = pw_name_argument(name, "pool");
-    PyObject *known_types = PyList_New(0);
-    PoolObject *self = NULL;
-    if (pool_name != NULL && known_types != NULL) {
-        self = (PoolObject *)type->tp_alloc(type, 0);
-    }
+    pw_pool *self = (pw_pool *)type->tp_alloc(type, 0);
     if (self == NULL) {
-        Py_XDECREF(pool_name);
-        Py_XDECREF(known_types);
         return NULL;
     }
-    self->name = pool_name;
-    self->known_types = known_types;
+    self->name = pw_name_argument(name, "pool");
+    self->known_types = PyList_New(0);
     self->factory = Py_NewRef(factory);
     self->reset = reset == Py_None ? NULL : Py_NewRef(reset);
     self->max_idle = idle_limit;
-    self->trim_seconds = seconds;
-    self->watched = seconds == 0.0;
+    self->policy = policy;
+    self->max_age = age;
+    self->trim_seconds = trim == Py_None ? 0.0 : seconds;
+    self->watched = self->trim_seconds == 0.0;
     self->careful = self->reset != NULL || idle_limit < 2 || !self->watched;
+    if (policy == PW_AGED && (self->lows = calloc(age, sizeof(*self->lows))) == NULL) {
+        PyErr_NoMemory();
+    }
+#if PW_ATOMICS
+    self->serial = __atomic_add_fetch(&last_serial, 1, __ATOMIC_RELAXED);
+#endif
+    if (self->name == NULL || self->known_types == NULL || PyErr_Occurred() ||
+        start_checks(self, checks) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    pw_pool_tell_locals(self);
+    pw_share_between_threads((PyObject *)self);
     return (PyObject *)self;
 }
 
 static int
-pool_traverse(PoolObject *self, visitproc visit, void *arg)
+visit_queue(const pw_queue *queue, visitproc visit, void *arg)
 {
-    const pw_local *local = &self->local;
+    for (size_t i = queue->tail; i != queue->head; i++) {
+        Py_VISIT((PyObject *)queue->ring->slots[i & (queue->ring->cap - 1)]);
+    }
+    return 0;
+}
+
+static int
+pool_traverse(pw_pool *self, visitproc visit, void *arg)
+{
+    int stop = visit_queue(&self->depot, visit, arg);
+    if (stop == 0) {
+        stop = visit_queue(&self->victim, visit, arg);
+    }
+    for (pw_local *local = pw_first_local(self); stop == 0 && local != NULL; local = local->next) {
+        Py_VISIT((PyObject *)local->newest);
+        Py_VISIT((PyObject *)local->second);
+        stop = visit_queue(&local->shared, visit, arg);
+    }
+    if (stop != 0) {
+        return stop;
+    }
+    for (size_t i = 0; i < self->held_count; i++) {
+        Py_VISIT(self->held[i].item);
+    }
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT((PyObject *)local->newest);
-    Py_VISIT((PyObject *)local->second);
-    for (size_t i = local->tail; i != local->head; i++) {
-        Py_VISIT((PyObject *)local->ring[i & (local->cap - 1)]);
-    }
-    for (size_t i = 0; i < local->held_count; i++) {
-        Py_VISIT((PyObject *)local->held[i].item);
-    }
     Py_VISIT(self->factory);
     Py_VISIT(self->reset);
+    Py_VISIT(self->checker);
     Py_VISIT(self->known_types);
     Py_VISIT(self->pinned_types);
     return 0;
 }
 
 static int
-pool_tp_clear(PoolObject *self)
+pool_tp_clear(pw_pool *self)
 {
     self->careful = true; /* no put finds a way round the missing reset */
-    self->accepts = NULL;
     self->max_idle = 0;
-    release_all(self, SIZE_MAX);
+    pw_pool_tell_locals(self);
+    pw_pool_release_all(self, true);
     Py_CLEAR(self->factory);
     Py_CLEAR(self->reset);
+    Py_CLEAR(self->checker);
+    pw_pool_tell_locals(self);
     return 0;
 }
 
 static void
-pool_dealloc(PoolObject *self)
+free_locals(pw_pool *self)
+{
+    for (pw_local *local = pw_first_local(self), *next; local != NULL; local = next) {
+        next = local->next;
+        pw_queue_free(&local->shared);
+#if PW_ATOMICS
+        pw_local_disown(local);
+        free(local);
+#endif
+    }
+}
+
+static void
+pool_dealloc(pw_pool *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
@@ -700,14 +827,11 @@ pool_dealloc(PoolObject *self)
         PyObject_ClearWeakRefs((PyObject *)self);
     }
     pool_tp_clear(self);
-    free(self->local.ring);
-    while (self->spare != NULL) {
-        LeaseObject *lease = self->spare;
-        PyTypeObject *lease_type = Py_TYPE(lease);
-        self->spare = lease->next;
-        PyObject_GC_Del(lease);
-        Py_DECREF(lease_type);
-    }
+    free_locals(self);
+    pw_queue_free(&self->depot);
+    pw_queue_free(&self->victim);
+    free(self->lows);
+    pw_pool_free_spare_leases(self);
     Py_XDECREF(self->known_types);
     Py_XDECREF(self->pinned_types);
     Py_XDECREF(self->name);
@@ -716,35 +840,38 @@ pool_dealloc(PoolObject *self)
 }
 
 static PyObject *
-pool_repr(PoolObject *self)
+pool_repr(pw_pool *self)
 {
-    return PyUnicode_FromFormat("<poolwise.Pool %R, %zu idle>", self->name,
-                                pw_local_idle(&self->local));
+    return PyUnicode_FromFormat("<poolwise.Pool %R, %zu idle>", self->name, pw_pool_idle(self));
 }
 
 static PyMethodDef pool_methods[] = {
-    {"get", (PyCFunction)pool_get, METH_NOARGS,
+    {"get", (PyCFunction)pw_pool_get, METH_NOARGS,
      "get($self, /)\n--\n\nAn object that nobody else holds: an idle one, else a new one from the "
      "factory.\n"
      "Never blocks. Raises what the factory raises.\n\n"
      ">>> pool = poolwise.Pool(bytearray)\n>>> pool.get()\nbytearray(b'')"},
-    {"put", (PyCFunction)pool_put, METH_O,
+    {"put", (PyCFunction)pw_pool_put, METH_O,
      "put($self, object, /)\n--\n\nGive an object back, after reset(object). A reset that returns "
      "False\n"
      "drops it; one that raises drops it too, and put raises that error. Raises ForeignPut\n"
      "(a ValueError) for None and for a type that the factory does not make."},
-    {"lease", (PyCFunction)pool_lease, METH_NOARGS,
+    {"lease", (PyCFunction)pw_pool_lease, METH_NOARGS,
      "lease($self, /)\n--\n\nA context manager: get on entry, put on exit.\n\n"
      ">>> with pool.lease() as buffer:\n...     buffer += b'abc'"},
-    {"trim", (PyCFunction)pool_trim, METH_NOARGS,
-     "trim($self, /)\n--\n\nDrop half of what was idle all the time since the last trim; how many "
-     "that "
-     "was.\n"
-     "The timer calls it every trim_seconds."},
-    {"clear", (PyCFunction)pool_clear_idle, METH_NOARGS,
+    {"trim", (PyCFunction)(void (*)(void))pw_pool_trim, METH_FASTCALL,
+     "trim($self, reason='call', /)\n--\n\nDrop what the pool's policy calls surplus; how many "
+     "that was.\n\n"
+     "reason: 'call', 'timer', 'collection' or 'pressure', as stats() counts it. The timer calls\n"
+     "it every trim_seconds. Raises UsageError (a ValueError) for another reason.\n\n"
+     ">>> pool = poolwise.Pool(list, trim='clear')\n>>> pool.put(pool.get())\n>>> pool.trim()\n1"},
+    {"clear", (PyCFunction)pw_pool_clear, METH_NOARGS,
      "clear($self, /)\n--\n\nDrop every idle object; how many that was."},
-    {"stats", (PyCFunction)pool_stats, METH_NOARGS,
+    {"stats", (PyCFunction)pw_pool_stats, METH_NOARGS,
      "stats($self, /)\n--\n\nEvery counter and level, as a PoolStats."},
+    {"locals", (PyCFunction)pw_pool_locals, METH_NOARGS,
+     "locals($self, /)\n--\n\nA LocalStats for each thread's part; with the GIL there is one "
+     "part."},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Pool[T], for annotations."},
     {"_check", (PyCFunction)pool_check, METH_NOARGS,
      "_check($self, /)\n--\n\nWhether the structure's invariants hold (for tests)."},
@@ -752,19 +879,26 @@ static PyMethodDef pool_methods[] = {
 };
 
 static PyMemberDef pool_members[] = {
-    {"name", T_OBJECT, offsetof(PoolObject, name), READONLY, "The pool's name."},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(PoolObject, weakrefs), READONLY, NULL},
+    {"name", T_OBJECT, offsetof(pw_pool, name), READONLY, "The pool's name."},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(pw_pool, weakrefs), READONLY, NULL},
     {NULL},
 };
 
 static PyType_Slot pool_slots[] = {
     {Py_tp_doc,
-     "Pool(factory, *, reset=None, name=None, max_idle=None, trim='demand', trim_seconds=60.0)\n"
+     "Pool(factory, *, reset=None, name=None, max_idle=None, trim='demand', max_age=3,\n"
+     "     trim_seconds=60.0, checks=None)\n"
      "--\n\n"
      "A set of idle objects, reused only when nobody else holds them.\n\n"
      "factory: called without arguments for a new object. reset: called with each object that is\n"
      "put; False drops the object. name: str, for reports. max_idle: int, how many may be idle\n"
-     "(None: no limit). trim: 'demand', or None for no timer. trim_seconds: float, its period.\n"
+     "(None: no limit). trim: what a trim drops, or None for no timer:\n"
+     "  'demand'  half of what was idle all the time since the trim before\n"
+     "  'aged'    what was idle for max_age trims (int, 1 to 1000)\n"
+     "  'victim'  what was idle at the trim before and has not been got since\n"
+     "  'clear'   all that is idle\n"
+     "trim_seconds: float, the timer's period. checks: 'off', 'sample' or 'strict'; None: what\n"
+     "the environment variable POOLWISE_CHECKS says, else 'off'.\n"
      "Raises UsageError (a ValueError) and UsageTypeError (a TypeError).\n\n"
      ">>> pool = poolwise.Pool(list, reset=list.clear)\n"
      ">>> rows = pool.get()\n>>> pool.put(rows)"},
@@ -780,32 +914,9 @@ static PyType_Slot pool_slots[] = {
 
 static PyType_Spec pool_spec = {
     .name = "poolwise.Pool",
-    .basicsize = sizeof(PoolObject),
+    .basicsize = sizeof(pw_pool),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = pool_slots,
-};
-
-static PyMethodDef lease_methods[] = {
-    {"__enter__", (PyCFunction)lease_enter, METH_NOARGS, "The object."},
-    {"__exit__", (PyCFunction)(void (*)(void))lease_exit, METH_FASTCALL, "Puts the object back."},
-    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, "Lease[T], for annotations."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyType_Slot lease_slots[] = {
-    {Py_tp_doc, "One object of a pool for the length of a with statement: see Pool.lease()."},
-    {Py_tp_dealloc, lease_dealloc},
-    {Py_tp_traverse, lease_traverse},
-    {Py_tp_methods, lease_methods},
-    {0, NULL},
-};
-
-static PyType_Spec lease_spec = {
-    .name = "poolwise.Lease",
-    .basicsize = sizeof(LeaseObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_IMMUTABLETYPE |
-             Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = lease_slots,
 };
 
 int
@@ -813,12 +924,5 @@ pw_add_pool(PyObject *module)
 {
     pw_state *state = pw_state_of(module);
     state->pool_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &pool_spec, NULL);
-    if (state->pool_type == NULL || PyModule_AddType(module, state->pool_type) < 0) {
-        return -1;
-    }
-    state->lease_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &lease_spec, NULL);
-    if (state->lease_type == NULL || PyModule_AddType(module, state->lease_type) < 0) {
-        return -1;
-    }
-    return 0;
+    return state->pool_type == NULL ? -1 : PyModule_AddType(module, state->pool_type);
 }

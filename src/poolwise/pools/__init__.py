@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from poolwise._core import Buffer, BufferPool, Lease, Pool
-from poolwise.pools.report import BufferPoolStats, PoolStats
+from poolwise._core import Buffer, BufferPool, Lease, Pool, statistics
+from poolwise.pools.report import BufferPoolStats, LocalStats, PoolStats
 
-__all__ = ["Buffer", "BufferPool", "BufferPoolStats", "Lease", "Pool", "PoolStats"]
+__all__ = [
+    "Buffer",
+    "BufferPool",
+    "BufferPoolStats",
+    "Lease",
+    "LocalStats",
+    "Pool",
+    "PoolStats",
+    "statistics",
+]
