@@ -1,7 +1,8 @@
 /* local.c: the part of a pool that one thread owns, beside one list from oldest to newest.
  *
  * The list's last `private` are the private part. Whether an item is free changes at random, and
- * one allocation in four fails: nothing may have changed then. */
+ * one allocation in four fails: nothing may have changed then. Compiled with the GIL's plain
+ * accesses and with the atomic ones (-DPW_ATOMICS=1); no other thread is here. */
 #include "check.h"
 
 static bool memory_is_short;
@@ -26,8 +27,6 @@ static thing things[ITEMS];
 static pw_local local;
 static thing *order[ITEMS]; /* the model: idle things, the oldest first */
 static size_t idle, private, low;
-static pw_held aside[PW_HELD_MAX];
-static size_t aside_count;
 
 /* Called with an item that has been taken out. */
 static bool
@@ -60,38 +59,25 @@ model_remove(size_t i)
     return removed;
 }
 
-static void
-model_insert(size_t i, thing *added)
+static size_t
+capacity(void)
 {
-    memmove(&order[i + 1], &order[i], (idle - i) * sizeof(order[0]));
-    order[i] = added;
-    added->in_use = true;
-    idle++;
+    return local.shared.ring == NULL ? 0 : local.shared.ring->cap;
 }
 
 static void
 push(thing *added, bool may_share)
 {
-    size_t cap = local.cap;
+    size_t cap = capacity();
     bool must_grow = private == 2 && idle - private == cap;
     bool done =
         may_share ? pw_local_push_owner(&local, added) : pw_local_push_private_owner(&local, added);
     CHECK(done == (may_share ? !(must_grow && memory_is_short) : private < 2));
-    CHECK(may_share || local.cap == cap);
+    CHECK(may_share || capacity() == cap);
     if (done) {
-        model_insert(idle, added);
+        order[idle++] = added;
+        added->in_use = true;
         private += private < 2;
-    }
-}
-
-static void
-push_oldest(thing *added)
-{
-    bool must_grow = idle - private == local.cap;
-    bool done = pw_local_push_oldest_owner(&local, added);
-    CHECK(done == !(must_grow && memory_is_short));
-    if (done) {
-        model_insert(0, added);
     }
 }
 
@@ -115,50 +101,43 @@ static void
 pop_shared(void)
 {
     thing *expected = idle > private ? model_remove(idle - private - 1) : NULL;
-    CHECK(pw_local_pop_shared_owner(&local) == expected);
+    CHECK(pw_queue_pop_owner(&local.shared) == expected);
+    low = idle - private < low ? idle - private : low;
 }
 
 static void
-take_oldest(void)
+steal(void)
 {
-    thing *expected = idle > 0 ? model_remove(0) : NULL;
-    CHECK(pw_local_take_oldest_owner(&local) == expected);
+    thing *expected = idle > private ? model_remove(0) : NULL;
+    CHECK(pw_queue_steal(&local.shared) == expected);
 }
 
 static void
-hold_or_unhold(void)
+take_private(void)
 {
-    thing *added = some_thing();
-    if (aside_count > 0 && below(2)) {
-        size_t i = below(aside_count);
-        pw_held found = pw_local_unhold_owner(&local, i);
-        CHECK(found.item == aside[i].item && found.pins == aside[i].pins);
-        ((thing *)found.item)->in_use = false;
-        aside[i] = aside[--aside_count];
-    } else if (added != NULL) {
-        unsigned pins = (unsigned)below(PW_PINS_MAX);
-        bool done = pw_local_hold_owner(&local, added, pins);
-        CHECK(done == (aside_count < PW_HELD_MAX));
-        if (done) {
-            aside[aside_count++] = (pw_held){added, pins};
-            added->in_use = true;
-        }
-    }
+    thing *expected = private > 0 ? model_remove(idle - private) : NULL;
+    CHECK(pw_local_take_private(&local) == expected);
 }
 
 static void
 check_all(void)
 {
     size_t shared = idle - private;
-    low = shared < low ? shared : low;
     CHECK(pw_local_check(&local));
     CHECK(pw_local_idle(&local) == idle);
     CHECK(pw_local_private(&local) == private);
-    CHECK(local.shared_low == low);
-    CHECK(local.held_count == aside_count);
     for (size_t i = 0; i < shared; i++) {
-        CHECK(local.ring[(local.tail + i) & (local.cap - 1)] == order[i]);
+        CHECK(local.shared.ring->slots[(local.shared.tail + i) & (capacity() - 1)] == order[i]);
     }
+}
+
+/* As a trim does. A thief's part in the low is what is left at the end. */
+static void
+end_period(void)
+{
+    size_t shared = idle - private;
+    CHECK(pw_queue_end_period(&local.shared) == (low < shared ? low : shared));
+    low = shared;
 }
 
 static void
@@ -166,8 +145,8 @@ run(void)
 {
     memset(things, 0, sizeof(things));
     local = (pw_local){0};
-    local.head = local.tail = at.seed % 2 ? 0 : SIZE_MAX - below(100); /* they wrap */
-    idle = private = low = aside_count = 0;
+    local.shared.head = local.shared.tail = at.seed % 2 ? 0 : SIZE_MAX - below(100); /* they wrap */
+    idle = private = low = 0;
     size_t fill = 0; /* of 10: how likely something is put, not taken */
     for (at.step = 0; at.step < STEPS; at.step++) {
         if (at.step % 500 == 0) {
@@ -178,15 +157,15 @@ run(void)
         thing *added = some_thing();
         if (below(10) < fill) {
             if (added != NULL) {
-                below(8) == 0 ? push_oldest(added) : push(added, below(4) != 0);
+                push(added, below(4) != 0);
             }
         } else {
             switch (below(8)) {
             case 0:
-                take_oldest();
+                steal();
                 break;
             case 1:
-                hold_or_unhold();
+                take_private();
                 break;
             case 2:
             case 3:
@@ -197,15 +176,15 @@ run(void)
             }
         }
         check_all();
-        if (below(200) == 0) { /* as a trim does */
-            local.shared_low = low = pw_local_shared(&local);
+        if (below(200) == 0) {
+            end_period();
         }
     }
-    while (idle > 0) {
-        take_oldest();
+    while (idle > private) {
+        steal();
     }
     check_all();
-    free(local.ring);
+    pw_queue_free(&local.shared);
 }
 
 int

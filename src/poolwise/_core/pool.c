@@ -221,9 +221,8 @@ queue_has(const pw_queue *queue, PyObject *object)
 static bool
 is_idle(pw_pool *self, pw_local *local, PyObject *object)
 {
-    if (local->newest == object || local->second == object ||
-        queue_has(&local->shared, object) || queue_has(&self->depot, object) ||
-        queue_has(&self->victim, object)) {
+    if (local->newest == object || local->second == object || queue_has(&local->shared, object) ||
+        queue_has(&self->depot, object) || queue_has(&self->victim, object)) {
         return true;
     }
     for (size_t i = 0; i < self->held_count; i++) {
@@ -612,8 +611,8 @@ max_idle_argument(PyObject *value, size_t *limit)
         return -1;
     }
     if (number < 0) {
-        pw_raise("UsageError",
-                 "max_idle=%R cannot be kept: give 0 or more, or None for no limit", value);
+        pw_raise("UsageError", "max_idle=%R cannot be kept: give 0 or more, or None for no limit",
+                 value);
         return -1;
     }
     *limit = (size_t)number;

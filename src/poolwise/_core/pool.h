@@ -18,13 +18,7 @@
 #include "owners.h"
 #endif
 
-enum {
-    PW_HELD_MAX = 32,
-    PW_LOOK_MAX = 8,
-    PW_PINS_MAX = 3,
-    PW_BATCH = 64,
-    PW_SPARE_LEASES_MAX = 8
-};
+enum { PW_HELD_MAX = 32, PW_LOOK_MAX = 8, PW_PINS_MAX = 3, PW_BATCH = 64, PW_SPARE_LEASES_MAX = 8 };
 
 typedef enum { PW_DEMAND, PW_VICTIM, PW_AGED, PW_CLEAR } pw_policy;
 
@@ -41,11 +35,11 @@ typedef struct pw_pool pw_pool;
 struct pw_pool {
     PyObject_HEAD
 #if PW_ATOMICS
-    uint64_t serial;  /* of all pools that ever were; constant */
-    pw_local *locals; /* linked by `next`; only ever grows */
+        uint64_t serial; /* of all pools that ever were; constant */
+    pw_local *locals;    /* linked by `next`; only ever grows */
     uint64_t deaths_seen;
 #else
-    pw_local local;
+        pw_local local;
 #endif
     PyTypeObject *made; /* the type last seen; borrowed from known_types */
     bool careful;       /* put has more to do: a reset, a tiny max_idle, or the timer to start */

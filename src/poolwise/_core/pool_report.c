@@ -7,8 +7,7 @@
 uint64_t
 pw_pool_gets(pw_pool *self)
 {
-    uint64_t gets =
-        self->hits_depot + self->hits_held + self->hits_victim + pw_pool_misses(self);
+    uint64_t gets = self->hits_depot + self->hits_held + self->hits_victim + pw_pool_misses(self);
     for (pw_local *local = pw_first_local(self); local != NULL; local = local->next) {
         gets += pw_load_relaxed(&local->hits_private) + pw_load_relaxed(&local->hits_shared) +
                 pw_load_relaxed(&local->hits_stolen);
@@ -89,9 +88,9 @@ pw_pool_stats(pw_pool *self, PyObject *Py_UNUSED(ignored))
     PyObject *trims = by_reason(self->trims), *evictions = by_reason(self->evictions);
     PyObject *values = NULL;
     if (pinned_types != NULL && trims != NULL && evictions != NULL) {
-        values = Py_BuildValue("{s:O,s:O,s:O,s:O}", "name", self->name, "pinned_types",
-                               pinned_types, "trims_by_reason", trims, "evictions_by_reason",
-                               evictions);
+        values =
+            Py_BuildValue("{s:O,s:O,s:O,s:O}", "name", self->name, "pinned_types", pinned_types,
+                          "trims_by_reason", trims, "evictions_by_reason", evictions);
     }
     Py_XDECREF(pinned_types);
     Py_XDECREF(trims);
@@ -117,13 +116,13 @@ pw_pool_locals(pw_pool *self, PyObject *Py_UNUSED(ignored))
 #else
         bool owned = true;
 #endif
-        PyObject *values = Py_BuildValue(
-            "{s:O,s:n,s:n,s:K,s:K,s:K}", "owned", owned ? Py_True : Py_False, "idle_private",
-            (Py_ssize_t)pw_local_private(local), "idle_shared",
-            (Py_ssize_t)pw_queue_length(&local->shared), "hits_private",
-            (unsigned long long)pw_load_relaxed(&local->hits_private), "hits_shared",
-            (unsigned long long)pw_load_relaxed(&local->hits_shared), "hits_stolen",
-            (unsigned long long)pw_load_relaxed(&local->hits_stolen));
+        PyObject *values =
+            Py_BuildValue("{s:O,s:n,s:n,s:K,s:K,s:K}", "owned", owned ? Py_True : Py_False,
+                          "idle_private", (Py_ssize_t)pw_local_private(local), "idle_shared",
+                          (Py_ssize_t)pw_queue_length(&local->shared), "hits_private",
+                          (unsigned long long)pw_load_relaxed(&local->hits_private), "hits_shared",
+                          (unsigned long long)pw_load_relaxed(&local->hits_shared), "hits_stolen",
+                          (unsigned long long)pw_load_relaxed(&local->hits_stolen));
         PyObject *report = pw_report("LocalStats", values);
         if (report == NULL || PyList_Append(list, report) < 0) {
             Py_CLEAR(list);

@@ -390,8 +390,10 @@ reason_argument(PyObject *const *args, Py_ssize_t count, pw_reason *reason)
             return 0;
         }
     }
-    pw_raise("UsageError", "trim(%R): no such reason: give 'call', 'timer', 'collection' or "
-             "'pressure', or nothing", args[0]);
+    pw_raise("UsageError",
+             "trim(%R): no such reason: give 'call', 'timer', 'collection' or "
+             "'pressure', or nothing",
+             args[0]);
     return -1;
 }
 

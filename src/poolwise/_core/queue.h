@@ -91,6 +91,7 @@ pw_queue_pop_owner(pw_queue *queue)
 {
     size_t head = pw_load_relaxed(&queue->head);
     if (head == pw_load_relaxed(&queue->tail)) {
+        pw_store_relaxed(&queue->low, 0);
         return NULL;
     }
     head--;

@@ -127,8 +127,7 @@ get_count(pw_scope *self, void *closure)
 static PyObject *
 get_gets(pw_scope *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromUnsignedLongLong(self->counts[PW_SCOPE_HITS] +
-                                       self->counts[PW_SCOPE_MISSES]);
+    return PyLong_FromUnsignedLongLong(self->counts[PW_SCOPE_HITS] + self->counts[PW_SCOPE_MISSES]);
 }
 
 static PyObject *
@@ -141,11 +140,11 @@ get_hit_rate(pw_scope *self, void *Py_UNUSED(closure))
 static PyObject *
 scope_repr(pw_scope *self)
 {
-    return PyUnicode_FromFormat("<poolwise.statistics: %llu gets, %llu hits, %llu puts>",
-                                (unsigned long long)(self->counts[PW_SCOPE_HITS] +
-                                                     self->counts[PW_SCOPE_MISSES]),
-                                (unsigned long long)self->counts[PW_SCOPE_HITS],
-                                (unsigned long long)self->counts[PW_SCOPE_PUTS]);
+    return PyUnicode_FromFormat(
+        "<poolwise.statistics: %llu gets, %llu hits, %llu puts>",
+        (unsigned long long)(self->counts[PW_SCOPE_HITS] + self->counts[PW_SCOPE_MISSES]),
+        (unsigned long long)self->counts[PW_SCOPE_HITS],
+        (unsigned long long)self->counts[PW_SCOPE_PUTS]);
 }
 
 static PyMethodDef scope_methods[] = {
@@ -156,15 +155,13 @@ static PyMethodDef scope_methods[] = {
 
 static PyGetSetDef scope_getset[] = {
     {"gets", (getter)get_gets, NULL, "Gets and acquires.", NULL},
-    {"hits", (getter)get_count, NULL, "Of these, served by something idle.",
-     (void *)PW_SCOPE_HITS},
+    {"hits", (getter)get_count, NULL, "Of these, served by something idle.", (void *)PW_SCOPE_HITS},
     {"misses", (getter)get_count, NULL, "Of these, made anew.", (void *)PW_SCOPE_MISSES},
     {"fallbacks", (getter)get_count, NULL, "Misses that the pool may not hold.",
      (void *)PW_SCOPE_FALLBACKS},
     {"puts", (getter)get_count, NULL, "Objects put, whether kept or dropped.",
      (void *)PW_SCOPE_PUTS},
-    {"hit_rate", (getter)get_hit_rate, NULL, "Hits per get, 0 to 1; 0 before the first get.",
-     NULL},
+    {"hit_rate", (getter)get_hit_rate, NULL, "Hits per get, 0 to 1; 0 before the first get.", NULL},
     {NULL},
 };
 
