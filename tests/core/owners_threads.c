@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "owners.h"
+#include "owners.c"
 
 enum { THREADS = 60, AT_ONCE = 4, VALUES = 40 };
 

@@ -3,7 +3,9 @@
  *   private  newest, second   owner only; two deep, since in the loop that everybody writes the
  *                             caller's variable still holds the newest at the next get
  *   shared   a queue.h        owner pushes and pops the newest; others steal the oldest
- * Take out first, then look: an item is nobody's between the two.
+ * Take out first, then look: an item is nobody's between the two. Put in last, in this order of
+ * stores: what a fork leaves half done in another thread's local may lose an item, never show it
+ * twice.
  * Counters of the owner are read by others for reports: hence the relaxed stores. */
 #ifndef PW_LOCAL_H
 #define PW_LOCAL_H
@@ -52,8 +54,7 @@ pw_local_idle(const pw_local *local)
 static inline bool
 pw_local_check(const pw_local *local)
 {
-    return pw_queue_check(&local->shared) &&
-           (local->newest == NULL || local->newest != local->second);
+    return pw_queue_check(&local->shared);
 }
 
 /* The newest that is free, of the two private ones; NULL: neither. */
@@ -84,13 +85,15 @@ static inline bool
 pw_local_push_private_owner(pw_local *local, void *item)
 {
     void *newest = pw_load_relaxed(&local->newest);
-    if (newest != NULL) {
-        if (pw_load_relaxed(&local->second) != NULL) {
-            return false;
-        }
-        pw_store_relaxed(&local->second, newest);
+    if (newest == NULL) {
+        pw_store_relaxed(&local->newest, item);
+        return true;
+    }
+    if (pw_load_relaxed(&local->second) != NULL) {
+        return false;
     }
     pw_store_relaxed(&local->newest, item);
+    pw_store_relaxed(&local->second, newest);
     return true;
 }
 
@@ -102,11 +105,14 @@ pw_local_push_owner(pw_local *local, void *item)
     if (pw_local_push_private_owner(local, item)) {
         return true;
     }
-    if (!pw_queue_push_owner(&local->shared, pw_load_relaxed(&local->second))) {
+    void *newest = pw_load_relaxed(&local->newest), *second = pw_load_relaxed(&local->second);
+    pw_store_relaxed(&local->second, NULL);
+    if (!pw_queue_push_owner(&local->shared, second)) {
+        pw_store_relaxed(&local->second, second);
         return false;
     }
-    pw_store_relaxed(&local->second, pw_load_relaxed(&local->newest));
     pw_store_relaxed(&local->newest, item);
+    pw_store_relaxed(&local->second, newest);
     return true;
 }
 

@@ -25,9 +25,6 @@ static uint64_t last_serial; /* of the process */
 static void
 adopt_private(pw_pool *self, pw_local *local, pw_batch *leaving)
 {
-    if (local->newest == local->second) {
-        pw_store_relaxed(&local->second, NULL); /* its thread was in the middle of a put: a fork */
-    }
     while (pw_local_private(local) > 0 && leaving->count < PW_BATCH) {
         pw_pool_set_aside(self, pw_local_take_private(local), 0, leaving);
     }
