@@ -41,3 +41,11 @@ class ViewsAlive(PoolwiseError, BufferError):
 
 class OutOfMemory(PoolwiseError, MemoryError):
     """The system has no memory for a block."""
+
+
+class DoublePut(PoolwiseError, ValueError):
+    """An object was put that is idle in the pool already (found by `checks`)."""
+
+
+class PoolMisuseWarning(UserWarning):
+    """Something that `checks` found: a leak, an overlong lease, a use after put, …"""

@@ -9,7 +9,8 @@
 #include <string.h>
 
 #include "blocks.h"
-#include "upcall.h"
+#include "reason.h"
+#include "scope.h"
 
 enum { SPARE_BUFFERS_MAX = 64, COOL_BATCH_BYTES = 16 << 20 };
 
@@ -29,7 +30,8 @@ typedef struct {
     uint64_t misses;
     size_t class_count, max_size, max_bytes; /* constant */
     size_t warm_bytes;                       /* out, idle and doomed: never above max_bytes */
-    uint64_t too_big, over_budget, trimmed, trims;
+    uint64_t too_big, over_budget, trimmed;
+    uint64_t trims[PW_REASONS];
     size_t fallbacks_out, fallbacks_high_water, fallback_bytes; /* beside the budget */
     double trim_seconds;                                        /* constant */
     PyObject *name;                                             /* constant, an exact str */
@@ -79,11 +81,14 @@ static size_t
 cool_all_doomed(BufferPoolObject *self)
 {
     size_t cooled = 0, batch;
-    while ((batch = cool_doomed(self, COOL_BATCH_BYTES)) > 0) {
+    do {
+        Py_BEGIN_CRITICAL_SECTION(self);
+        batch = cool_doomed(self, COOL_BATCH_BYTES);
+        Py_END_CRITICAL_SECTION();
         cooled += batch;
         Py_BEGIN_ALLOW_THREADS;
         Py_END_ALLOW_THREADS;
-    }
+    } while (batch > 0);
     return cooled;
 }
 
@@ -238,8 +243,11 @@ acquire_carefully(BufferPoolObject *self, PyObject *size)
     }
     BufferObject *buffer = NULL;
     pw_block *block = NULL;
+    bool hit;
     Py_BEGIN_CRITICAL_SECTION(self);
+    uint64_t hits = self->hits;
     block = find_block(self, (size_t)n);
+    hit = self->hits > hits;
     if (block != NULL) {
         buffer = new_buffer(self);
         if (buffer != NULL) {
@@ -258,6 +266,12 @@ acquire_carefully(BufferPoolObject *self, PyObject *size)
     if (buffer == NULL) {
         return NULL;
     }
+    if (pw_scopes_open > 0) {
+        pw_scope_add(Py_TYPE(self), hit ? PW_SCOPE_HITS : PW_SCOPE_MISSES);
+        if (block->cls == NULL) {
+            pw_scope_add(Py_TYPE(self), PW_SCOPE_FALLBACKS);
+        }
+    }
     if (self->clears_at_acquire) {
         memset(block->start, 0, (size_t)n);
     }
@@ -272,7 +286,7 @@ buffer_pool_acquire(BufferPoolObject *self, PyObject *size)
     size_t last = (size_t)pw_small_int(size) - 1; /* not a small int, or 0: beyond every limit */
     if (PW_LIKELY(last < self->size_limit)) {
         pw_class *cls = &self->classes[pw_class_index(last)];
-        if (PW_LIKELY(cls->idle != NULL && self->spare != NULL)) {
+        if (PW_LIKELY(cls->idle != NULL && self->spare != NULL && pw_scopes_open == 0)) {
             buffer = self->spare;
             self->spare = buffer->next;
             self->hits++;
@@ -304,17 +318,19 @@ released(void)
 static PyObject *
 buffer_release(BufferObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (PW_UNLIKELY(self->views > 0)) {
-        return views_alive(self);
-    }
+    bool viewed;
+    Py_BEGIN_CRITICAL_SECTION2(self, self->pool);
+    viewed = self->views > 0;
     pw_block *block = self->block;
-    if (PW_LIKELY(block != NULL)) {
+    if (PW_LIKELY(!viewed && block != NULL)) {
         self->block = NULL;
-        Py_BEGIN_CRITICAL_SECTION(self->pool);
         if (PW_UNLIKELY(!return_block(self->pool, block))) {
             return_block_carefully(self->pool, block, self->size);
         }
-        Py_END_CRITICAL_SECTION();
+    }
+    Py_END_CRITICAL_SECTION2();
+    if (PW_UNLIKELY(viewed)) {
+        return views_alive(self);
     }
     Py_RETURN_NONE;
 }
@@ -368,26 +384,32 @@ buffer_dealloc(BufferObject *self)
     Py_DECREF(pool);
 }
 
+static void
+buffer_releasebuffer(BufferObject *self, Py_buffer *Py_UNUSED(view))
+{
+    Py_BEGIN_CRITICAL_SECTION(self);
+    self->views--;
+    Py_END_CRITICAL_SECTION();
+}
+
 static int
 buffer_getbuffer(BufferObject *self, Py_buffer *view, int flags)
 {
-    if (self->block == NULL) {
+    char *start;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    start = self->block == NULL ? NULL : self->block->start;
+    self->views += start != NULL;
+    Py_END_CRITICAL_SECTION();
+    if (start == NULL) {
         released();
         view->obj = NULL;
         return -1;
     }
-    if (PyBuffer_FillInfo(view, (PyObject *)self, self->block->start, (Py_ssize_t)self->size, 0,
-                          flags) < 0) {
+    if (PyBuffer_FillInfo(view, (PyObject *)self, start, (Py_ssize_t)self->size, 0, flags) < 0) {
+        buffer_releasebuffer(self, view);
         return -1;
     }
-    self->views++;
     return 0;
-}
-
-static void
-buffer_releasebuffer(BufferObject *self, Py_buffer *Py_UNUSED(view))
-{
-    self->views--;
 }
 
 static Py_ssize_t
@@ -547,32 +569,42 @@ free_spares(BufferPoolObject *self, size_t keep)
     }
 }
 
-/* Policy `demand`, for each class on its own: see pool_trim() in pool.c. */
+/* Policy `demand`, for each class on its own: see pool_trim.c. */
 static PyObject *
-buffer_pool_trim(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
+buffer_pool_trim(BufferPoolObject *self, PyObject *const *args, Py_ssize_t count)
 {
+    pw_reason reason;
+    if (pw_reason_argument(args, count, &reason) < 0) {
+        return NULL;
+    }
+    Py_BEGIN_CRITICAL_SECTION(self);
     for (size_t i = 0; i < self->class_count; i++) {
         pw_class_trim(&self->classes[i]);
     }
     free_spares(self, SPARE_BUFFERS_MAX);
-    self->trims++;
+    self->trims[reason]++;
+    Py_END_CRITICAL_SECTION();
     return PyLong_FromSize_t(cool_all_doomed(self));
 }
 
 static PyObject *
 buffer_pool_clear(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
 {
+    Py_BEGIN_CRITICAL_SECTION(self);
     doom_all(self);
+    Py_END_CRITICAL_SECTION();
     return PyLong_FromSize_t(cool_all_doomed(self));
 }
 
 static PyObject *
 buffer_pool_close(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
 {
+    Py_BEGIN_CRITICAL_SECTION(self);
     self->closed = true;
     self->careful_release = true;
     self->size_limit = 0;
     doom_all(self);
+    Py_END_CRITICAL_SECTION();
     cool_all_doomed(self);
     Py_RETURN_NONE;
 }
@@ -594,6 +626,12 @@ static PyObject *
 buffer_pool_stats(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
 {
     size_t warm = 0, idle = 0, idle_bytes = 0, high_water = self->fallbacks_high_water;
+    PyObject *trims = pw_by_reason(self->trims);
+    if (trims == NULL) {
+        return NULL;
+    }
+    PyObject *values;
+    Py_BEGIN_CRITICAL_SECTION(self);
     for (size_t i = 0; i < self->class_count; i++) {
         pw_class *cls = &self->classes[i];
         size_t idle_here = pw_list_length(cls->idle) + pw_list_length(cls->doomed);
@@ -603,8 +641,8 @@ buffer_pool_stats(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
         high_water += cls->high_water;
     }
     unsigned long long gets = self->hits + self->misses;
-    PyObject *values = Py_BuildValue(
-        "{s:O,s:K,s:K,s:K,s:K,s:K,s:K,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:K,s:K}", "name", self->name,
+    values = Py_BuildValue(
+        "{s:O,s:K,s:K,s:K,s:K,s:K,s:K,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:O,s:K}", "name", self->name,
         "gets", gets, "hits", (unsigned long long)self->hits, "misses",
         (unsigned long long)self->misses, "fallbacks",
         (unsigned long long)(self->too_big + self->over_budget), "fallbacks_too_big",
@@ -613,8 +651,10 @@ buffer_pool_stats(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
         (Py_ssize_t)(warm - idle + self->fallbacks_out), "high_water", (Py_ssize_t)high_water,
         "idle", (Py_ssize_t)idle, "idle_bytes", (Py_ssize_t)idle_bytes, "out_bytes",
         (Py_ssize_t)(self->warm_bytes - idle_bytes), "fallback_bytes",
-        (Py_ssize_t)self->fallback_bytes, "max_bytes", (Py_ssize_t)self->max_bytes, "trims",
-        (unsigned long long)self->trims, "trimmed", (unsigned long long)self->trimmed);
+        (Py_ssize_t)self->fallback_bytes, "max_bytes", (Py_ssize_t)self->max_bytes,
+        "trims_by_reason", trims, "trimmed", (unsigned long long)self->trimmed);
+    Py_END_CRITICAL_SECTION();
+    Py_DECREF(trims);
     return pw_report("BufferPoolStats", values);
 }
 
@@ -651,8 +691,9 @@ static PyMethodDef buffer_pool_methods[] = {
      "a fallback. Raises UsageError (a ValueError) for a negative or huge n, PoolClosed\n"
      "(a ValueError), OutOfMemory (a MemoryError).\n\n"
      ">>> with buffers.acquire(4096) as buffer:\n...     file.readinto(buffer)"},
-    {"trim", (PyCFunction)buffer_pool_trim, METH_NOARGS,
-     "trim($self, /)\n--\n\nGive half of what was idle all the time since the last trim back to "
+    {"trim", (PyCFunction)(void (*)(void))buffer_pool_trim, METH_FASTCALL,
+     "trim($self, reason='call', /)\n--\n\nGive half of what was idle all the time since the last "
+     "trim back to "
      "the\n"
      "kernel; how many bytes that was. The timer calls it every trim_seconds."},
     {"clear", (PyCFunction)buffer_pool_clear, METH_NOARGS,

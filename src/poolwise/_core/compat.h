@@ -25,6 +25,8 @@
 #if PY_VERSION_HEX < 0x030d0000
 #define Py_BEGIN_CRITICAL_SECTION(op) {
 #define Py_END_CRITICAL_SECTION() }
+#define Py_BEGIN_CRITICAL_SECTION2(a, b) {
+#define Py_END_CRITICAL_SECTION2() }
 #define PW_IS_FINALIZING() _Py_IsFinalizing()
 #else
 #define PW_IS_FINALIZING() Py_IsFinalizing()

@@ -22,7 +22,7 @@ struct pw_local {
     void *second;
     const void *accepts; /* the type of what put keeps as it is; NULL: put has more to do */
     uint64_t hits_private;
-    unsigned observed; /* not 0: get has more to do */
+    uint64_t check_at; /* which private hit is shown to the checker; UINT64_MAX: none */
     bool narrow;       /* max_idle leaves no room for a private part */
     uint64_t hits_shared, hits_stolen;
     pw_queue shared;

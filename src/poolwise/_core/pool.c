@@ -4,9 +4,36 @@
 #include <structmember.h>
 
 #include "scope.h"
-#include "upcall.h"
 
 enum { KNOWN_TYPES_MAX = 16, MAX_AGE_MAX = 1000 };
+
+/* ---- when the checker looks ---- */
+
+static uint64_t
+filter_bit(PyObject *object)
+{
+    return UINT64_C(1) << (((uintptr_t)object >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 58);
+}
+
+/* How many gets until the next is looked at: few while there have been few, later `every` in the
+ * mean; and irregular, or a program with a rhythm of its own would be seen at one beat only. */
+static unsigned
+next_interval(pw_pool *self)
+{
+    uint64_t mean = 1 + pw_pool_gets(self) / 64;
+    mean = mean < self->every ? mean : self->every;
+    self->interval_state =
+        self->interval_state * UINT64_C(6364136223846793005) + 1442695040888963407;
+    return 1 + (unsigned)((self->interval_state >> 33) % (2 * mean - 1));
+}
+
+/* Sets the private hit that will be shown; in the section. */
+static void
+plan_check(pw_pool *self, pw_local *local)
+{
+    local->check_at =
+        self->checker == NULL ? UINT64_MAX : local->hits_private + next_interval(self) - 1;
+}
 
 /* ---- locals ---- */
 
@@ -54,6 +81,7 @@ find_local_in_section(pw_pool *self, pw_owner *owner, pw_batch *leaving)
     memset(local, 0, sizeof(*local));
     local->narrow = self->max_idle < 2 * count;
     local->next = self->locals;
+    plan_check(self, local);
     pw_local_give_to(local, owner);
     pw_store_release(&self->locals, local);
     pw_pool_tell_locals(self);
@@ -124,10 +152,10 @@ adopt_from_the_dead(pw_pool *Py_UNUSED(self), pw_batch *Py_UNUSED(leaving))
 void
 pw_pool_tell_locals(pw_pool *self)
 {
-    const void *accepts = self->careful || self->checker != NULL ? NULL : self->made;
+    bool looking = self->every == 1 || self->put_due || self->tracked_filter != 0;
+    const void *accepts = self->careful || looking ? NULL : self->made;
     for (pw_local *local = pw_first_local(self); local != NULL; local = local->next) {
         pw_store_relaxed(&local->accepts, local->narrow ? NULL : accepts);
-        pw_store_relaxed(&local->observed, self->checker != NULL);
     }
 }
 
@@ -177,27 +205,34 @@ type_learn(pw_pool *self, PyTypeObject *type)
 
 /* ---- checks: see poolwise.pools.checks, which says what the calls mean ---- */
 
-static uint64_t
-filter_bit(PyObject *object)
+/* Whether this get is to be shown: private hits are counted already, of the deeper ones and the
+ * misses we keep count. */
+static bool
+check_is_due(pw_pool *self, pw_local *local, bool private)
 {
-    return UINT64_C(1) << (((uintptr_t)object >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 58);
+    bool due;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (private) {
+        due = local->hits_private == local->check_at;
+    } else {
+        due = --self->until_got == 0;
+        if (due) {
+            self->until_got = next_interval(self);
+        }
+    }
+    Py_END_CRITICAL_SECTION();
+    return due;
 }
 
 /* Shows the checker an object that get is about to give; -1 with an exception set. */
 static int
 check_got(pw_pool *self, PyObject *object)
 {
-    bool due;
     Py_BEGIN_CRITICAL_SECTION(self);
-    due = --self->until_got == 0;
-    if (due) {
-        self->until_got = self->every;
-        self->tracked_filter |= filter_bit(object);
-    }
+    self->tracked_filter |= filter_bit(object);
+    self->put_due = true;
+    pw_pool_tell_locals(self);
     Py_END_CRITICAL_SECTION();
-    if (!due) {
-        return 0;
-    }
     PyObject *done = PyObject_CallMethod(self->checker, "got", "O", object);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
@@ -230,24 +265,24 @@ is_idle(pw_pool *self, pw_local *local, PyObject *object)
     return false;
 }
 
+/* Whether this put is to be shown: one of an object that may be tracked, or the first after a get
+ * that was shown. */
+static bool
+put_is_due(pw_pool *self, PyObject *object)
+{
+    return self->checker != NULL &&
+           (self->every == 1 || self->put_due || (self->tracked_filter & filter_bit(object)) != 0);
+}
+
 /* 1: keep the object; 0: drop it; -1: the checker raised. */
 static int
 check_put(pw_pool *self, pw_local *local, PyObject *object)
 {
-    bool due, idle = false;
+    bool idle;
     Py_BEGIN_CRITICAL_SECTION(self);
-    due = --self->until_put == 0;
-    if (due) {
-        self->until_put = self->every;
-    }
-    due = due || (self->tracked_filter & filter_bit(object)) != 0;
-    if (due) {
-        idle = is_idle(self, local, object);
-    }
+    self->put_due = false;
+    idle = is_idle(self, local, object);
     Py_END_CRITICAL_SECTION();
-    if (!due) {
-        return 1;
-    }
     PyObject *answer =
         PyObject_CallMethod(self->checker, "putting", "OO", object, idle ? Py_True : Py_False);
     if (answer == NULL) {
@@ -265,6 +300,7 @@ check_put(pw_pool *self, pw_local *local, PyObject *object)
     if (left == 0) {
         self->tracked_filter = 0;
     }
+    pw_pool_tell_locals(self);
     if (!keep) {
         self->circulating--;
         self->unlucky++;
@@ -413,8 +449,12 @@ get_carefully(pw_pool *self, pw_local *local, PyObject *object)
     if (local == NULL) {
         return PyErr_NoMemory();
     }
+    bool shown = self->checker != NULL && check_is_due(self, local, object != NULL);
     if (object != NULL) {
         pw_count(&local->hits_private);
+        if (shown) {
+            plan_check(self, local);
+        }
     } else {
         object = get_deeper(self, local);
     }
@@ -428,7 +468,7 @@ get_carefully(pw_pool *self, pw_local *local, PyObject *object)
     if (pw_scopes_open > 0) {
         pw_scope_add(Py_TYPE(self), hit ? PW_SCOPE_HITS : PW_SCOPE_MISSES);
     }
-    if (self->checker != NULL && check_got(self, object) < 0) {
+    if (shown && check_got(self, object) < 0) {
         Py_BEGIN_CRITICAL_SECTION(self);
         self->circulating--;
         self->failed++;
@@ -445,7 +485,8 @@ pw_pool_get(pw_pool *self, PyObject *Py_UNUSED(ignored))
     PyObject *object = NULL;
     if (PW_LIKELY(!PW_ATOMICS || local != NULL)) {
         object = pw_local_pop_private_owner(local, pw_is_sole);
-        if (PW_LIKELY(object != NULL && !(local->observed | pw_scopes_open))) {
+        if (PW_LIKELY(object != NULL && local->hits_private != local->check_at &&
+                      pw_scopes_open == 0)) {
             pw_count(&local->hits_private);
             return object;
         }
@@ -535,6 +576,11 @@ put_carefully(pw_pool *self, pw_local *local, PyObject *object)
     if (local == NULL) {
         return PyErr_NoMemory();
     }
+    bool shown = put_is_due(self, object);
+    if (!shown && !self->careful && Py_TYPE(object) == self->made && pw_scopes_open == 0 &&
+        !local->narrow) {
+        return keep(self, local, object); /* something else is tracked */
+    }
     int known = 1;
     Py_BEGIN_CRITICAL_SECTION(self);
     if (Py_TYPE(object) != self->made) {
@@ -554,7 +600,7 @@ put_carefully(pw_pool *self, pw_local *local, PyObject *object)
         pw_scope_add(Py_TYPE(self), PW_SCOPE_PUTS);
     }
     int verdict = self->reset == NULL ? 1 : run_reset(self, object);
-    if (verdict > 0 && self->checker != NULL) {
+    if (verdict > 0 && shown) {
         verdict = check_put(self, local, object);
     }
     if (verdict <= 0) {
@@ -661,7 +707,10 @@ static PyObject *
 make_checker(PyObject *name, PyObject *checks)
 {
     const char *word = getenv("POOLWISE_CHECKS");
-    if (checks == Py_None && (word == NULL || word[0] == '\0')) {
+    bool off = checks == Py_None ? word == NULL || word[0] == '\0'
+                                 : PyUnicode_Check(checks) &&
+                                       PyUnicode_CompareWithASCIIString(checks, "off") == 0;
+    if (off) {
         return NULL; /* and the module need not be imported */
     }
     PyObject *make = pw_python_attribute("poolwise.pools.checks", "checker");
@@ -686,7 +735,9 @@ start_checks(pw_pool *self, PyObject *checks)
     if (number <= 0) {
         return -1;
     }
-    self->every = self->until_got = self->until_put = (unsigned)number;
+    self->every = (unsigned)number;
+    self->interval_state = (uintptr_t)self;
+    self->until_got = next_interval(self);
     return 0;
 }
 
@@ -746,6 +797,9 @@ pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         Py_DECREF(self);
         return NULL;
     }
+#if !PW_ATOMICS
+    plan_check(self, &self->local);
+#endif
     pw_pool_tell_locals(self);
     pw_share_between_threads((PyObject *)self);
     return (PyObject *)self;
@@ -797,7 +851,6 @@ pool_tp_clear(pw_pool *self)
     Py_CLEAR(self->factory);
     Py_CLEAR(self->reset);
     Py_CLEAR(self->checker);
-    pw_pool_tell_locals(self);
     return 0;
 }
 

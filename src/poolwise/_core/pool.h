@@ -13,6 +13,7 @@
 #define PW_POOL_H
 
 #include "module.h"
+#include "reason.h"
 
 #if PW_ATOMICS
 #include "owners.h"
@@ -21,8 +22,6 @@
 enum { PW_HELD_MAX = 32, PW_LOOK_MAX = 8, PW_PINS_MAX = 3, PW_BATCH = 64, PW_SPARE_LEASES_MAX = 8 };
 
 typedef enum { PW_DEMAND, PW_VICTIM, PW_AGED, PW_CLEAR } pw_policy;
-
-typedef enum { PW_BY_CALL, PW_BY_TIMER, PW_BY_COLLECTION, PW_BY_PRESSURE, PW_REASONS } pw_reason;
 
 typedef struct {
     PyObject *item;
@@ -69,8 +68,10 @@ struct pw_pool {
     size_t max_age;      /* constant; trims */
     size_t *lows;        /* policy `aged`: what was idle all through each of the last max_age */
 
-    PyObject *checker; /* or NULL; constant until tp_clear */
-    unsigned every, until_got, until_put;
+    PyObject *checker;         /* or NULL; constant until tp_clear */
+    unsigned every, until_got; /* one get in how many; how many until the next deeper one */
+    bool put_due;              /* the next put is shown to the checker, whatever it puts */
+    uint64_t interval_state;
     uint64_t tracked_filter; /* a bit for each object the checker tracks, by address */
 
     PyObject *factory, *reset, *name; /* constant until tp_clear */

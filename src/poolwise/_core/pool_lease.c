@@ -1,8 +1,6 @@
 /* pool_lease.c: a lease: get on entry, put on exit. */
 #include "pool.h"
 
-#include "upcall.h"
-
 PyObject *
 pw_pool_lease(pw_pool *self, PyObject *Py_UNUSED(ignored))
 {

@@ -2,8 +2,6 @@
  * are counted where they happen, puts follow from the rest. */
 #include "pool.h"
 
-#include "upcall.h"
-
 uint64_t
 pw_pool_gets(pw_pool *self)
 {
@@ -23,16 +21,6 @@ pw_pool_idle(pw_pool *self)
         idle += pw_local_idle(local);
     }
     return idle;
-}
-
-/* A dict of each reason's count; NULL with an exception set. */
-static PyObject *
-by_reason(const uint64_t counts[PW_REASONS])
-{
-    return Py_BuildValue("{s:K,s:K,s:K,s:K}", "call", (unsigned long long)counts[PW_BY_CALL],
-                         "timer", (unsigned long long)counts[PW_BY_TIMER], "collection",
-                         (unsigned long long)counts[PW_BY_COLLECTION], "pressure",
-                         (unsigned long long)counts[PW_BY_PRESSURE]);
 }
 
 typedef struct {
@@ -85,7 +73,7 @@ pw_pool_stats(pw_pool *self, PyObject *Py_UNUSED(ignored))
     };
     PyObject *pinned_types =
         self->pinned_types == NULL ? PyDict_New() : PyDict_Copy(self->pinned_types);
-    PyObject *trims = by_reason(self->trims), *evictions = by_reason(self->evictions);
+    PyObject *trims = pw_by_reason(self->trims), *evictions = pw_by_reason(self->evictions);
     PyObject *values = NULL;
     if (pinned_types != NULL && trims != NULL && evictions != NULL) {
         values =

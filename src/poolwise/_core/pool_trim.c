@@ -5,8 +5,6 @@
  * drops them. The private parts stay, but at rest. */
 #include "pool.h"
 
-#include "upcall.h"
-
 void
 pw_batch_release(pw_batch *batch)
 {
@@ -376,32 +374,11 @@ trim(pw_pool *self, pw_reason reason)
     return dropped;
 }
 
-static int
-reason_argument(PyObject *const *args, Py_ssize_t count, pw_reason *reason)
-{
-    static const char *const names[] = {"call", "timer", "collection", "pressure"};
-    *reason = PW_BY_CALL;
-    if (count == 0) {
-        return 0;
-    }
-    for (int i = 0; i < PW_REASONS && count == 1 && PyUnicode_Check(args[0]); i++) {
-        if (PyUnicode_CompareWithASCIIString(args[0], names[i]) == 0) {
-            *reason = (pw_reason)i;
-            return 0;
-        }
-    }
-    pw_raise("UsageError",
-             "trim(%R): no such reason: give 'call', 'timer', 'collection' or "
-             "'pressure', or nothing",
-             args[0]);
-    return -1;
-}
-
 PyObject *
 pw_pool_trim(pw_pool *self, PyObject *const *args, Py_ssize_t count)
 {
     pw_reason reason;
-    if (reason_argument(args, count, &reason) < 0) {
+    if (pw_reason_argument(args, count, &reason) < 0) {
         return NULL;
     }
     if (self->checker != NULL) {

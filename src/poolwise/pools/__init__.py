@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from poolwise._core import Buffer, BufferPool, Lease, Pool, statistics
+from poolwise.pools.null import NullPool
 from poolwise.pools.report import BufferPoolStats, LocalStats, PoolStats
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "BufferPoolStats",
     "Lease",
     "LocalStats",
+    "NullPool",
     "Pool",
     "PoolStats",
     "statistics",

@@ -195,9 +195,15 @@ class BufferPoolStats:
     """Capacity of the fallbacks out."""
     max_bytes: int
     """The limit of `idle_bytes` + `out_bytes`."""
-    trims: int
+    trims_by_reason: dict[str, int]
+    """Trims by what called for them: `call`, `timer`, `collection`, `pressure`."""
     trimmed: int
     """Evictions: blocks whose memory went back to the kernel."""
+
+    @property
+    def trims(self) -> int:
+        """Trims, whatever called for them."""
+        return sum(self.trims_by_reason.values())
 
     @property
     def hit_rate(self) -> float:

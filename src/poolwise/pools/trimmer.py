@@ -1,50 +1,80 @@
-"""The timer that trims idle pools: one daemon thread, `poolwise-trimmer`, for all of them.
+"""What has idle pools trimmed: one daemon thread, `poolwise-trimmer`, for all of them.
 
-A timer is the base trigger, since full garbage collections may never come. The standard period is
-60 seconds: shorter than the pause between two bursts of work, and a trim drops what the second
-burst needs. The thread starts with the first pool that has something to keep, holds pools by weak
-references only, and takes the GIL once a period. After a fork the child starts its own; a
-sub-interpreter has none.
+Three triggers:
+
+    timer       the base, since full garbage collections may never come. The standard period is 60
+                seconds: shorter than the pause between two bursts of work, and a trim drops what
+                the second burst needs
+    collection  after a full garbage collection, but a pool no sooner than a quarter of its period
+                after its last trim: a program that collects all the time shall keep its pools. The
+                collector's callback only leaves a note, since a trim runs finalizers; where every
+                collection is a full one (free-threaded builds) the quarter is all that counts
+    pressure    memory is short (pressure.py): `medium` trims every pool once a look, `high` clears
+                them
+
+The thread starts with the first pool that has something to keep, holds pools by weak references
+only, and takes the GIL for some tens of microseconds every POLL_SECONDS, to look at the notes and
+at the memory. After a fork the child starts its own; a sub-interpreter has none.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import heapq
+import gc
 import os
 import threading
 import time
 import warnings
 import weakref
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from poolwise.pools import pressure
 
 if TYPE_CHECKING:
     from poolwise._core import BufferPool, Pool
 
     _AnyPool = Pool[Any] | BufferPool
 
+POLL_SECONDS = 5.0
 STOP_SECONDS = 1.0  # how long the end of the program may wait for a trim under way
 
 
+@dataclass(slots=True)
+class _Watched:
+    pool: weakref.ref[_AnyPool]
+    seconds: float
+    trimmed: float  # when, by the monotonic clock
+
+    @property
+    def due(self) -> float:
+        return self.trimmed + self.seconds
+
+
 class Trimmer:
-    """Trims every watched pool once a period, until the pool or the program ends."""
+    """Trims every watched pool, until the pool or the program ends."""
 
     def __init__(self) -> None:
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._turns = 0  # breaks ties in the heap
-        self._due: list[tuple[float, int, float, weakref.ref[_AnyPool]]] = []
+        self._watched: list[_Watched] = []
+        self._collected = False
+        self._tier: pressure.Tier = "low"
 
     def watch(self, pool: _AnyPool, seconds: float) -> None:
-        """Trim `pool` every `seconds` from now on."""
+        """Trim `pool` every `seconds` from now on, and when the other triggers say so."""
         with self._wake:
-            self._turns += 1
-            first = (time.monotonic() + seconds, self._turns, seconds, weakref.ref(pool))
-            heapq.heappush(self._due, first)
+            if not self._watched and self._note_collection not in gc.callbacks:
+                gc.callbacks.append(self._note_collection)
+            self._watched.append(_Watched(weakref.ref(pool), seconds, time.monotonic()))
             self._start()
             self._wake.notify()
+
+    def _note_collection(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "stop" and info["generation"] == 2:
+            self._collected = True
 
     def _start(self) -> None:
         if self._thread is not None or self._stopping:
@@ -63,39 +93,63 @@ class Trimmer:
             self._thread = thread
 
     def _run(self) -> None:
-        while (pool := self._next()) is not None:
-            with contextlib.suppress(MemoryError):  # the next trim may find some
-                pool.trim()
-            del pool  # hold no pool while asleep
+        looked = time.monotonic()
+        while self._sleep(looked + POLL_SECONDS):
+            now = time.monotonic()
+            if now >= looked + POLL_SECONDS:
+                looked = now
+                self._look(now)
+            for watched in self._all():
+                if now >= watched.due:
+                    self._trim(watched, "timer", now)
 
-    def _next(self) -> _AnyPool | None:
-        """The next pool whose time has come; None when the program, or the last pool, ends."""
+    def _sleep(self, until: float) -> bool:
+        """Sleep until then, or until a pool is due; False when program or last pool ends."""
         with self._wake:
-            while not self._stopping and self._due:
-                at, _, seconds, reference = self._due[0]
-                wait = at - time.monotonic()
-                if wait > 0:
-                    self._wake.wait(wait)
-                    continue
-                pool = reference()
-                if pool is None:
-                    heapq.heappop(self._due)
-                    continue
-                # Replaced in one step: a fork in between would lose the pool to the child.
-                self._turns += 1
-                again = (time.monotonic() + seconds, self._turns, seconds, reference)
-                heapq.heapreplace(self._due, again)
-                return pool
+            while not self._stopping:
+                self._watched = [one for one in self._watched if one.pool() is not None]
+                if not self._watched:
+                    break
+                wait = min(until, *(one.due for one in self._watched)) - time.monotonic()
+                if wait <= 0:
+                    return True
+                self._wake.wait(wait)
             self._thread = None
-            return None
+            return False
+
+    def _all(self) -> list[_Watched]:
+        with self._wake:
+            return list(self._watched)
+
+    def _look(self, now: float) -> None:
+        """The triggers beside the timer."""
+        self._tier = pressure.read(self._tier).tier
+        collected, self._collected = self._collected, False
+        for watched in self._all():
+            if self._tier != "low":
+                self._trim(watched, "pressure", now)
+                if self._tier == "high" and (pool := watched.pool()) is not None:
+                    pool.clear()
+                    del pool
+            elif collected and now >= watched.trimmed + watched.seconds / 4:
+                self._trim(watched, "collection", now)
+
+    def _trim(self, watched: _Watched, reason: Any, now: float) -> None:
+        watched.trimmed = now
+        pool = watched.pool()
+        if pool is not None:
+            with contextlib.suppress(MemoryError):  # the next trim may find some
+                pool.trim(reason)
 
     def stop(self) -> None:
-        """End the thread; no pool is trimmed by the timer any more."""
+        """End the thread; no pool is trimmed by it any more."""
         with self._wake:
             self._stopping = True
-            self._due.clear()
+            self._watched.clear()
             thread = self._thread
             self._wake.notify()
+        with contextlib.suppress(ValueError):
+            gc.callbacks.remove(self._note_collection)
         if thread is not None and thread is not threading.current_thread():
             thread.join(STOP_SECONDS)
 
@@ -103,7 +157,7 @@ class Trimmer:
         """In the child: the thread is gone, and perhaps it held the lock."""
         self._wake = threading.Condition()
         self._thread = None
-        if self._due and not self._stopping:
+        if self._watched and not self._stopping:
             self._start()
 
 

@@ -1,0 +1,292 @@
+"""What the checks find, end to end: each misuse is planted and must be named."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import warnings
+import weakref
+from typing import Any
+
+import pytest
+
+import poolwise
+from poolwise import Pool
+from poolwise.errors import PoolMisuseWarning
+from poolwise.pools import checks
+
+
+class Thing:
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+
+class Slotted:
+    __slots__ = ("value",)
+
+
+def checked(factory: Any = Thing, kind: Any = "strict", **options: Any) -> Pool[Any]:
+    return Pool(factory, trim=None, checks=kind, name="checked", **options)
+
+
+# What a test leaves behind it is a leak, too.
+pytestmark = pytest.mark.filterwarnings("ignore:leaked")
+
+
+@pytest.fixture(autouse=True)
+def lucky(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "DROPS_ONE_IN", 1 << 62)
+
+
+def found(kind: str) -> list[checks.Finding]:
+    gc.collect()
+    return [one for one in checks.findings() if one.kind == kind and one.pool == "checked"]
+
+
+def test_right_use_is_silent() -> None:
+    pool = checked(reset=lambda thing: thing.rows.clear())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(300):
+            thing = pool.get()
+            thing.rows.append(1)
+            pool.put(thing)
+            del thing
+            with pool.lease() as leased:
+                leased.rows.append(2)
+            del leased
+        pool.trim()
+    assert pool.stats().hits == 599
+
+
+def test_double_put_is_raised_with_the_first_place() -> None:
+    pool = checked()
+    thing = pool.get()
+    pool.put(thing)
+    with pytest.raises(
+        poolwise.DoublePut, match=r"idle in pool 'checked' already; first put by te"
+    ):
+        pool.put(thing)
+    del thing
+    assert len({id(pool.get()) for _ in range(3)}) >= 1
+    assert pool._check()
+
+
+@pytest.mark.parametrize("others", [0, 1, 5, 40])
+def test_double_put_is_found_wherever_the_first_lies(others: int) -> None:
+    pool = checked()
+    thing = pool.get()
+    rest = [pool.get() for _ in range(others)]
+    pool.put(thing)
+    for other in rest:
+        pool.put(other)
+    with pytest.raises(poolwise.DoublePut):
+        pool.put(thing)
+    rest.clear()
+    pool.trim()
+    with pytest.raises(poolwise.DoublePut):
+        pool.put(thing)
+
+
+def test_use_after_put_names_the_attribute() -> None:
+    pool = checked()
+    thing = pool.get()
+    pool.put(thing)
+    thing.rows = [1, 2]
+    del thing
+    with pytest.warns(
+        PoolMisuseWarning, match=r"changed while it was idle: attribute 'rows'; put "
+    ):
+        pool.get()
+    (finding,) = found("use after put")
+    assert finding.stack[0][0] == "test_use_after_put_names_the_attribute"
+
+
+@pytest.mark.parametrize(
+    ("factory", "change", "what"),
+    [
+        (list, lambda thing: thing.append(1), "its contents"),
+        (dict, lambda thing: thing.update(a=1), "its contents"),
+        (set, lambda thing: thing.add(1), "its contents"),
+        (bytearray, lambda thing: thing.extend(b"a"), "its contents"),
+        (lambda: bytearray(8), lambda thing: thing.__setitem__(3, 7), "its contents"),
+        (Slotted, lambda thing: setattr(thing, "value", 1), "attribute 'value'"),
+        (Thing, lambda thing: setattr(thing, "new", 1), "its attributes"),
+        (Thing, lambda thing: thing.rows.append(1), "attribute 'rows'"),
+    ],
+)
+def test_use_after_put_of_each_kind(factory: Any, change: Any, what: str) -> None:
+    pool = checked(factory)
+    thing = pool.get()
+    pool.put(thing)
+    change(thing)
+    del thing
+    with pytest.warns(PoolMisuseWarning, match=what):
+        pool.get()
+
+
+def test_a_leak_names_who_took_it() -> None:
+    pool = checked()
+
+    def careless() -> None:
+        pool.get()
+
+    with pytest.warns(PoolMisuseWarning, match=r"died without having been put; got by .*careless"):
+        careless()
+    (finding,) = found("leaked")
+    for _ in range(5):
+        careless()
+    assert finding.count == 6
+
+
+def test_a_lease_that_is_never_left() -> None:
+    pool = checked(Slotted)  # cannot be weakly referenced
+    with pytest.warns(PoolMisuseWarning, match="its lease was entered and never left; got by "):
+        pool.lease().__enter__()
+    assert len(found("leaked")) == 1
+
+
+def test_an_overlong_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POOLWISE_CHECKS_SECONDS", "0")
+    pool = checked()
+    thing = pool.get()
+    with pytest.warns(PoolMisuseWarning, match=r"has been out for 0 s; got by test_an_overlong"):
+        pool.trim()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pool.trim()
+    pool.put(thing)
+
+
+def test_a_finalizer_is_warned_of_once() -> None:
+    class Noisy:
+        def __del__(self) -> None: ...
+
+    pool = checked(Noisy)
+
+    def use() -> None:
+        for _ in range(3):
+            pool.put(pool.get())
+
+    with pytest.warns(PoolMisuseWarning, match="Noisy has a __del__") as caught:
+        use()
+    assert len(caught) == 1
+
+
+def test_what_pins_is_named() -> None:
+    pool = checked()
+
+    def handler() -> None:
+        order = pool.get()
+        pool.put(order)
+        for _ in range(4):
+            pool.trim()
+
+    with pytest.warns(PoolMisuseWarning, match=r"still held: local 'order' in handler\(\)|holds"):
+        handler()
+
+
+def test_stuck_classes_are_named() -> None:
+    class Selfish:
+        def __init__(self) -> None:
+            self.callback = self.run
+
+        def run(self) -> None: ...
+
+    pool = checked(Selfish)
+
+    def use() -> None:
+        for _ in range(5):
+            pool.put(pool.get())
+            pool.trim()
+
+    with pytest.warns(PoolMisuseWarning, match="'callback' is a bound method of itself"):
+        use()
+
+
+def test_weak_sets_are_named() -> None:
+    everything: weakref.WeakSet[Thing] = weakref.WeakSet()
+    pool = checked()
+
+    def use() -> None:
+        for _ in range(5):
+            thing = pool.get()
+            everything.add(thing)
+            pool.put(thing)
+            del thing
+            pool.trim()
+
+    with pytest.warns(PoolMisuseWarning, match="weak reference"):
+        use()
+
+
+def test_strict_drops_some_puts_and_a_seed_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "DROPS_ONE_IN", 4)
+    monkeypatch.setenv("POOLWISE_CHECKS_SEED", "7")
+    drops = []
+    for _ in range(2):
+        pool = checked()
+        for _ in range(400):
+            pool.put(pool.get())
+        drops.append(pool.stats().dropped_unlucky)
+    assert drops[0] == drops[1]
+    assert 60 < drops[0] < 140
+
+
+def test_sample_finds_a_leak_among_many() -> None:
+    pool = checked(kind="sample")
+
+    def use() -> None:
+        for turn in range(100_000):
+            thing = pool.get()
+            if turn % 10:
+                pool.put(thing)
+            del thing
+
+    with pytest.warns(PoolMisuseWarning, match="died without having been put"):
+        use()
+
+
+def test_sample_lets_right_use_hit() -> None:
+    pool = checked(kind="sample")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2000):
+            thing = pool.get()
+            pool.put(thing)
+            del thing
+    assert pool.stats().misses == 1
+
+
+def test_the_environment_switches_checks_on() -> None:
+    source = "import poolwise\npool = poolwise.Pool(set)\nx = pool.get()\npool.put(x)\npool.put(x)"
+    environment = {**os.environ, "POOLWISE_CHECKS": "strict", "POOLWISE_CHECKS_SEED": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, env=environment
+    )
+    assert "DoublePut: put(): this set is idle in pool 'pool' already" in done.stderr
+
+
+@pytest.mark.parametrize("word", ["of", "STRICT", 3])
+def test_checks_that_do_not_exist(word: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(poolwise.UsageError, match="is no kind of check"):
+        Pool(Thing, checks=word)
+    monkeypatch.setenv("POOLWISE_CHECKS", str(word))
+    with pytest.raises(poolwise.UsageError, match="POOLWISE_CHECKS="):
+        Pool(Thing)
+    Pool(Thing, checks="off")
+
+
+def test_a_warning_that_is_an_error_loses_nothing() -> None:
+    class Noisy:
+        def __del__(self) -> None: ...
+
+    pool = checked(Noisy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(PoolMisuseWarning):
+            pool.get()
+    assert pool.stats().out == 0
+    pool.put(pool.get())
