@@ -3,6 +3,7 @@
 #   PYTHON=python3.12   another interpreter (with VENV=, BUILD= of its own)
 #   JOBS=1              test processes at once
 #   TESTS=tests/pools   a part of the tests
+#   DEV='pytest numpy'  what the tests need, where the whole set has no wheels
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,6 +17,7 @@ VENV ?= .venv
 BUILD ?= build/dev
 JOBS ?= 2
 TESTS ?= tests
+DEV ?= --group dev
 CORE_TESTS := $(wildcard tests/core) tests/pools tests/profile
 DEMO := .venv-demo
 ASAN := .venv-asan
@@ -70,7 +72,7 @@ checked:
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@echo "== $(VENV): what the tests and checks need"
-	@$(call install,$(VENV),--group dev)
+	@$(call install,$(VENV),$(DEV))
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.made $(SOURCES) $(MODULES)
@@ -176,6 +178,21 @@ test-all: ## all tests on each of Python 3.11, 3.12 and 3.13 that is here
 		echo "== Python $$version: $$python"; \
 		$(MAKE) test PYTHON="$$python" VENV=.venv-$$version BUILD=build/$$version; \
 	done
+
+# Left out without the GIL: the sampler refuses to run there, and with it all that stands on it.
+.PHONY: test-ft
+test-ft: ## the tests of the core and the pools on a free-threaded Python
+	@python="$$(.ci/ft-python)" || { status=$$?; [ $$status = 75 ] && exit 0; exit $$status; }; \
+	$(MAKE) test PYTHON="$$python" VENV=.venv-ft BUILD=build/ft TESTS="tests/core tests/pools" \
+		DEV="--only-binary=:all: pytest pytest-timeout pytest-xdist hypothesis numpy sybil"
+
+.PHONY: ft-python
+ft-python: ## a free-threaded Python: found, or built from Debian's source into the user's cache
+	@.ci/ft-python
+
+.PHONY: test-sid
+test-sid: ## the tests of the core and the pools on 3.14 and 3.15, in a Debian sid tree (root)
+	@.ci/sid || [ $$? = 75 ]
 
 .PHONY: docs
 docs: $(VENV)/.docs $(VENV)/.built ## the documentation, into docs/_build/html

@@ -66,7 +66,7 @@ def test_double_put_is_raised_with_the_first_place() -> None:
     thing = pool.get()
     pool.put(thing)
     with pytest.raises(
-        poolwise.DoublePut, match=r"idle in pool 'checked' already; first put by te"
+        poolwise.DoublePut, match=r"idle in pool 'checked' already; first put by "
     ):
         pool.put(thing)
     del thing

@@ -61,8 +61,8 @@ pw_has_weakrefs(PyObject *object)
  *
  * Without the GIL the count is the sum of a word that the object's thread writes and one for all
  * others. Read at once they are right; between two looks a reference could pass from one to the
- * other, so both are read twice: to be wrong, two threads would have to pass a reference to and
- * fro twice in step with our four loads. PyUnstable_Object_IsUniquelyReferenced (3.14) would
+ * other, so both are read twice: to be wrong, two threads would have to pass a reference there and
+ * back twice in step with our four loads. PyUnstable_Object_IsUniquelyReferenced (3.14) would
  * refuse each object that another thread made. */
 static inline int
 pw_has_one_reference(PyObject *object)
