@@ -26,9 +26,9 @@ PYTEST := -m pytest -n $(JOBS) --dist loadfile
 # What builds the core: cmake and ninja of the system, or else from the package index.
 TOOLS := scikit-build-core $(if $(shell command -v cmake 2>/dev/null),,cmake) \
 	$(if $(shell command -v ninja 2>/dev/null),,ninja)
-SOURCES := pyproject.toml CMakeLists.txt $(wildcard src/poolwise/_core/*)
+SOURCES := pyproject.toml CMakeLists.txt $(wildcard src/poolwise/_core/* src/poolwise/*.c)
 MODULES := $(shell find src -name '*.py' -o -name '*.pyi' -o -name py.typed)
-C_FILES := $(wildcard src/poolwise/_core/*.[ch] tests/core/*.[ch])
+C_FILES := $(wildcard src/poolwise/*.c src/poolwise/_core/*.[ch] tests/core/*.[ch])
 
 # $(call install,VENV,PACKAGES): by uv, ten times faster, or by pip where uv cannot be had.
 define install
@@ -133,6 +133,9 @@ test: $(VENV)/.dev $(VENV)/.built ## all tests
 bench: $(DEMO)/.bench ## every table that the documentation quotes, into out/: an hour or more
 	@mkdir -p out
 	$(DEMO)/bin/poolwise bench paradox --json out/paradox.json --plot out/paradox.svg | tee out/paradox.txt
+	for bench in sizes paths trims sharing; do \
+		$(DEMO)/bin/poolwise bench $$bench --json out/$$bench.json --plot out/$$bench.svg | tee out/$$bench.txt; \
+	done
 	$(DEMO)/bin/python benchmarks/pairs.py --json out/pairs.json | tee out/pairs.txt
 	$(DEMO)/bin/python benchmarks/overhead.py --json out/overhead.json | tee out/overhead.txt
 	$(DEMO)/bin/python benchmarks/predictions.py --json out/predictions.json | tee out/predictions.txt
@@ -142,7 +145,7 @@ lint: $(VENV)/.dev $(VENV)/.built ## style, spelling, types, stubs, C format, C 
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy --strict
-	$(VENV)/bin/python -m mypy.stubtest poolwise._core \
+	$(VENV)/bin/python -m mypy.stubtest poolwise._core poolwise._sharing \
 		--allowlist tests/stubtest-allowlist.txt --ignore-unused-allowlist
 	$(VENV)/bin/codespell src tests docs examples benchmarks README.md CHANGELOG.md Makefile
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)

@@ -65,9 +65,7 @@ def test_double_put_is_raised_with_the_first_place() -> None:
     pool = checked()
     thing = pool.get()
     pool.put(thing)
-    with pytest.raises(
-        poolwise.DoublePut, match=r"idle in pool 'checked' already; first put by "
-    ):
+    with pytest.raises(poolwise.DoublePut, match=r"idle in pool 'checked' already; first put by "):
         pool.put(thing)
     del thing
     assert len({id(pool.get()) for _ in range(3)}) >= 1

@@ -3,6 +3,7 @@
 examples:
   poolwise bench paradox --quick
   poolwise bench paradox --json paradox.json --plot paradox.svg
+  poolwise bench paths
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from poolwise.bench.paradox import Case, Paradox, Row
+from poolwise.bench.ratios import Ratio
 from poolwise.cli.calibrate import size_text
 from poolwise.errors import UsageError
+
+if TYPE_CHECKING:
+    from poolwise.bench.tables import Result
 
 TABLE_WIDTH = 140  # of a table that is not shown on a terminal
 
@@ -31,22 +36,111 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="Allocation against pool, in pairs of fresh processes: about two minutes.",
         allow_abbrev=False,
     )
-    paradox.add_argument("--json", metavar="FILE", type=Path, help="write the figures to FILE")
-    paradox.add_argument(
+    _add_outputs(paradox, "two sizes only, about 20 seconds")
+    for name, (what, minutes) in TABLES.items():
+        table = which.add_parser(
+            name,
+            help=what,
+            description=f"{what[0].upper()}{what[1:]}: fresh processes in turn, {minutes}.",
+            allow_abbrev=False,
+        )
+        _add_outputs(table, "a few cases, two rounds")
+
+
+TABLES = {
+    "sizes": ("hit rate, mean and P99 latency from 16 B to 1 MiB", "about two minutes"),
+    "paths": ("what each path of get and put costs", "about a minute"),
+    "trims": ("what each trim policy keeps and costs", "about a minute"),
+    "sharing": ("atomics and false sharing, with plain C threads", "about four minutes"),
+}
+
+
+def _add_outputs(parser: argparse.ArgumentParser, quick: str) -> None:
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures to FILE")
+    parser.add_argument(
         "--plot", metavar="FILE", type=Path, help="draw them to FILE (.svg, .png; extra 'plot')"
     )
-    paradox.add_argument("--quick", action="store_true", help="two sizes only, about 20 seconds")
+    parser.add_argument("--quick", action="store_true", help=quick)
 
 
 def run(ns: argparse.Namespace) -> int:
-    from poolwise.bench import paradox
-
     if ns.plot is not None and ns.plot.suffix not in (".svg", ".png", ".pdf"):
         raise UsageError(f"--plot {ns.plot}: use a name that ends in .svg, .png or .pdf")
     for path in (ns.json, ns.plot):
         _check_writable(path)
     if ns.plot is not None and find_spec("matplotlib") is None:
         raise UsageError("--plot needs matplotlib: install it with pip install 'poolwise[plot]'")
+    return _run_paradox(ns) if ns.bench == "paradox" else _run_table(ns)
+
+
+def _run_table(ns: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from poolwise.bench import tables
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        print(f"poolwise: bench {ns.bench}, fresh processes in turn …", file=sys.stderr)
+    columns = TextColumn("fresh processes"), BarColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("")
+        result = tables.measure(
+            ns.bench,
+            quick=ns.quick,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    show_table(result)
+    if ns.json is not None:
+        ns.json.write_text(json.dumps(result.to_json(), indent=1) + "\n")
+    if ns.plot is not None:
+        tables.plot(result, ns.plot)
+    return 0
+
+
+def show_table(result: Result) -> None:
+    """Print a row a case: medians over the rounds, with their intervals."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from poolwise.bench import tables
+
+    bench = tables.load(result.bench)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=TABLE_WIDTH)
+    table = Table(title=bench.TITLE, title_justify="left", box=box.SIMPLE_HEAD)
+    for title in result.rows[0].case:
+        table.add_column(title, no_wrap=True)
+    for title in bench.FIGURES.values():
+        table.add_column(title, justify="right")
+    for row in result.rows:
+        named = [
+            size_text(value) if name == "size" and isinstance(value, int) else str(value)
+            for name, value in row.case.items()
+        ]
+        table.add_row(*named, *(escape(_figure(row.figures[name])) for name in bench.FIGURES))
+    console.print(table)
+    console.print(
+        f"Median of {result.rounds} rounds of fresh processes, with its interval where it is not "
+        f"the same to three digits. {bench.NOTE}"
+    )
+    for name, value in result.machine.items():
+        console.print(f"{name:>10}  {' '.join(value.split())}", markup=False)
+
+
+def _figure(figure: Ratio | None) -> str:
+    if figure is None:
+        return "-"
+    low, value, high = (f"{x:.3g}" for x in (figure.low, figure.value, figure.high))
+    return value if low == high else f"{value} [{low}, {high}]"
+
+
+def _run_paradox(ns: argparse.Namespace) -> int:
+    from poolwise.bench import paradox
+
     numpy = find_spec("numpy") is not None
     if not numpy and not ns.quick:
         print(
