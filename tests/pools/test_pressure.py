@@ -138,10 +138,10 @@ def test_this_machine_says_something() -> None:
 
 def test_a_limit_of_the_process_counts() -> None:
     source = """
-import resource
+import mmap, resource
 from poolwise.pools import pressure
-resource.setrlimit(resource.RLIMIT_AS, (1 << 32, resource.RLIM_INFINITY))
-hoard = bytearray(3_900_000_000)
+resource.setrlimit(resource.RLIMIT_AS, (1 << 40, resource.RLIM_INFINITY))
+hoard = mmap.mmap(-1, 95 * (1 << 40) // 100, flags=mmap.MAP_PRIVATE | mmap.MAP_NORESERVE, prot=0)
 print(pressure.read().tier, pressure.read().source)
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
