@@ -141,7 +141,7 @@ def test_a_limit_of_the_process_counts() -> None:
 import mmap, resource
 from poolwise.pools import pressure
 resource.setrlimit(resource.RLIMIT_AS, (1 << 40, resource.RLIM_INFINITY))
-hoard = mmap.mmap(-1, 95 * (1 << 40) // 100, flags=mmap.MAP_PRIVATE | mmap.MAP_NORESERVE, prot=0)
+hoard = mmap.mmap(-1, 95 * (1 << 40) // 100, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0)
 print(pressure.read().tier, pressure.read().source)
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
