@@ -1,6 +1,6 @@
 """Checks of how a pool is used: `Pool(checks="sample")`, `"strict"`, or POOLWISE_CHECKS.
 
-What is found is warned of once for each place in the code (`PoolMisuseWarning`), and kept:
+What is found is warned of once for each place in the code (`PoolMisuseWarning`), and kept::
 
     double put       raised as `DoublePut`: the object is idle in the pool already
     use after put    (strict) its state at `get` is not the one it was put with

@@ -20,9 +20,11 @@ def holders(thing: object, ignore: Iterable[object] = ()) -> list[str]:
     cannot see is not named: an empty list says that something in C holds the object.
 
     >>> from poolwise.pools.pins import holders
-    >>> order = [1, 2]
-    >>> holders(order)
-    ["global 'order' of ..."]
+    >>> def handle():
+    ...     order = [1, 2]
+    ...     return holders(order)
+    >>> handle()[0][:28]
+    "local 'order' in handle(), <"
     """
     skip = {id(one) for one in ignore}
     found = _weak(thing)
@@ -182,10 +184,8 @@ def _attribute(holder: Any, thing: object) -> str | None:
 
 def _name_dict(holder: dict[Any, Any], thing: object) -> str:
     key = next((key for key, value in holder.items() if value is thing), None)
-    if holder.get("__name__") in sys.modules and isinstance(key, str):
-        module = sys.modules[holder["__name__"]]
-        if getattr(module, "__dict__", None) is holder:
-            return f"global {key!r} of {holder['__name__']}"
+    if "__builtins__" in holder and isinstance(key, str):
+        return f"global {key!r} of {holder.get('__name__')}"
     for owner in gc.get_referrers(holder):
         if getattr(owner, "__dict__", None) is holder and isinstance(key, str):
             return f"attribute {key!r} of a {type(owner).__qualname__}"

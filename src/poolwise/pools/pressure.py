@@ -1,6 +1,6 @@
 """How short memory is: one look at what the kernel says of the control group, else the machine.
 
-Sources, the nearest to a kill first, each where the kernel has it:
+Sources, the nearest to a kill first, each where the kernel has it::
 
     cgroup v2   memory.current less inactive_file (what docker stats shows), by memory.max or .high
     cgroup v1   memory.usage_in_bytes less total_inactive_file, by memory.limit_in_bytes
