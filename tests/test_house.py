@@ -25,7 +25,7 @@ MAY_ENTER = {
     "profile": set(),
     "program": {"profile.child"},
     "advise": {"pools", "profile", "program"},
-    "bench": {"pools", "profile", "program", "advise"},
+    "bench": {"pools", "profile", "program", "advise", "_sharing"},
     "cli": {"pools", "profile", "program", "advise", "bench"},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import types
 import weakref
@@ -11,6 +12,7 @@ from typing import Any
 
 DEPTH = 3  # containers between the object and a name
 HOLDERS = 5  # named at most
+OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep  # frames there hold nothing for users
 
 
 def holders(thing: object, ignore: Iterable[object] = ()) -> list[str]:
@@ -73,7 +75,7 @@ def _frames() -> Iterable[types.FrameType]:
     for top in sys._current_frames().values():
         frame: types.FrameType | None = top
         while frame is not None:
-            if not frame.f_globals.get("__name__", "").startswith("poolwise."):
+            if not frame.f_code.co_filename.startswith(OURS):
                 yield frame
             frame = frame.f_back
 

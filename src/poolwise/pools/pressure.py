@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 import resource
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 Tier = Literal["low", "medium", "high"]
@@ -54,15 +53,16 @@ class Pressure:
         return self.used_bytes / self.limit_bytes if self.limit_bytes else 0.0
 
 
-def read(before: Tier = "low", *, root: Path = Path("/")) -> Pressure:
+def read(before: Tier = "low", *, root: str | os.PathLike[str] = "/") -> Pressure:
     """Look once. `before`: the tier of the last look; `root`: where `proc` and `sys` are.
 
     Never raises: a source that is not there or cannot be read is left out.
     """
-    group = _group(root)
-    found = _cgroup_v2(root, group) or _cgroup_v1(root, group) or _rlimit(root) or _machine(root)
+    base = os.fspath(root).rstrip("/")
+    group = _group(base)
+    found = _cgroup_v2(base, group) or _cgroup_v1(base, group) or _rlimit(base) or _machine(base)
     source, used, limit = found or ("machine", 0, 0)
-    stalled = _stalled(root, group)
+    stalled = _stalled(base, group)
     tier = _tier(used / limit if limit else 0.0, BOUNDS, HYSTERESIS, before)
     by_stalls = _tier(stalled, STALLED, STALLED["medium"] / 2, before)
     order: list[Tier] = ["low", "medium", "high"]
@@ -79,19 +79,20 @@ def _tier(value: float, bounds: dict[Tier, float], slack: float, before: Tier) -
     return "low"
 
 
-def _text(path: Path) -> str:
+def _text(path: str) -> str:
     try:
-        return path.read_text()
+        with open(path) as file:
+            return file.read()
     except (OSError, UnicodeDecodeError):
         return ""
 
 
-def _number(path: Path) -> int | None:
+def _number(path: str) -> int | None:
     text = _text(path).strip()
     return int(text) if text.isdecimal() else None
 
 
-def _field(path: Path, name: str) -> int:
+def _field(path: str, name: str) -> int:
     for line in _text(path).splitlines():
         words = line.replace(":", " ").split()
         if len(words) > 1 and words[0] == name and words[1].isdecimal():
@@ -99,10 +100,10 @@ def _field(path: Path, name: str) -> int:
     return 0
 
 
-def _group(root: Path) -> dict[str, str]:
+def _group(root: str) -> dict[str, str]:
     """Controller to the path of our group; v2 is the controller without a name."""
     found = {}
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in _text(f"{root}/proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         for controller in controllers.split(","):
@@ -110,52 +111,48 @@ def _group(root: Path) -> dict[str, str]:
     return found
 
 
-def _folders(base: Path, path: str) -> list[Path]:
+def _folders(base: str, path: str) -> list[str]:
     """Our group's folder and those above it: the tightest limit counts. Inside a container the
     path may lie outside of what is mounted: then the mounted root is ours."""
-    here = base / path
-    if not here.is_dir():
-        here = base
-    folders = [here]
-    while here != base and base in here.parents:
-        here = here.parent
-        folders.append(here)
-    return folders
+    words = [word for word in path.split("/") if word]
+    if not os.path.isdir("/".join([base, *words])):
+        words = []
+    return ["/".join([base, *words[:depth]]) for depth in range(len(words), -1, -1)]
 
 
 def _tightest(found: list[tuple[str, int, int]]) -> tuple[str, int, int] | None:
     return max(found, key=lambda one: one[1] / one[2], default=None)
 
 
-def _cgroup_v2(root: Path, group: dict[str, str]) -> tuple[str, int, int] | None:
+def _cgroup_v2(root: str, group: dict[str, str]) -> tuple[str, int, int] | None:
     if "" not in group:
         return None
     found = []
-    for folder in _folders(root / "sys/fs/cgroup", group[""]):
-        used = _number(folder / "memory.current")
-        limits = [_number(folder / "memory.max"), _number(folder / "memory.high")]
+    for folder in _folders(f"{root}/sys/fs/cgroup", group[""]):
+        used = _number(f"{folder}/memory.current")
+        limits = [_number(f"{folder}/memory.max"), _number(f"{folder}/memory.high")]
         known = [limit for limit in limits if limit]
         if used is not None and known:
-            used -= _field(folder / "memory.stat", "inactive_file")
+            used -= _field(f"{folder}/memory.stat", "inactive_file")
             found.append(("cgroup v2", max(used, 0), min(known)))
     return _tightest(found)
 
 
-def _cgroup_v1(root: Path, group: dict[str, str]) -> tuple[str, int, int] | None:
+def _cgroup_v1(root: str, group: dict[str, str]) -> tuple[str, int, int] | None:
     if "memory" not in group:
         return None
     found = []
-    for folder in _folders(root / "sys/fs/cgroup/memory", group["memory"]):
-        used = _number(folder / "memory.usage_in_bytes")
-        limit = _number(folder / "memory.limit_in_bytes")
+    for folder in _folders(f"{root}/sys/fs/cgroup/memory", group["memory"]):
+        used = _number(f"{folder}/memory.usage_in_bytes")
+        limit = _number(f"{folder}/memory.limit_in_bytes")
         if used is not None and limit and limit < _UNLIMITED:
-            used -= _field(folder / "memory.stat", "total_inactive_file")
+            used -= _field(f"{folder}/memory.stat", "total_inactive_file")
             found.append(("cgroup v1", max(used, 0), limit))
     return _tightest(found)
 
 
-def _rlimit(root: Path) -> tuple[str, int, int] | None:
-    words = _text(root / "proc/self/statm").split()
+def _rlimit(root: str) -> tuple[str, int, int] | None:
+    words = _text(f"{root}/proc/self/statm").split()
     if len(words) < 2:
         return None
     page = os.sysconf("SC_PAGE_SIZE")
@@ -168,15 +165,15 @@ def _rlimit(root: Path) -> tuple[str, int, int] | None:
     return _tightest(found)
 
 
-def _machine(root: Path) -> tuple[str, int, int] | None:
-    path = root / "proc/meminfo"
+def _machine(root: str) -> tuple[str, int, int] | None:
+    path = f"{root}/proc/meminfo"
     total, free = _field(path, "MemTotal") * 1024, _field(path, "MemAvailable") * 1024
     return ("machine", total - free, total) if total else None
 
 
-def _stalled(root: Path, group: dict[str, str]) -> float:
-    own = root / "sys/fs/cgroup" / group.get("", "") / "memory.pressure"
-    for line in (_text(own) or _text(root / "proc/pressure/memory")).splitlines():
+def _stalled(root: str, group: dict[str, str]) -> float:
+    own = f"{root}/sys/fs/cgroup/{group.get('', '')}/memory.pressure"
+    for line in (_text(own) or _text(f"{root}/proc/pressure/memory")).splitlines():
         words = line.split()
         if words[:1] == ["some"]:
             for word in words[1:]:
