@@ -9,23 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from price_curves import curve, price
 
 from poolwise.advise import judge
-from poolwise.advise.calibrate import Calibration, Curve, Price
+from poolwise.advise.calibrate import Calibration, Curve
 from poolwise.advise.verdicts import Advice
 from poolwise.profile import recording, sites
 from poolwise.profile.recording import Recording
 from poolwise.profile.sites import Site
 from poolwise.program import Instructions, Outcome, Program, run_child
-
-
-def price(value: float) -> Price:
-    return Price(value, 0.9 * value, 1.1 * value)
-
-
-def curve(small: float, large: float) -> Curve:
-    """A price at 16 B and at 1 GiB, and a straight line in between, on log-log paper."""
-    return Curve((16, 1 << 30), (price(small), price(large)))
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +39,7 @@ def prices() -> Calibration:
             "construct": price(50e-9),
             "gc_young": price(20e-9),
             "gc_full": price(60e-9),
+            "gc_garbage": price(200e-9),
             "pool_pair": price(30e-9),
             "pool_reset": price(30e-9),
             "pool_lease": price(120e-9),

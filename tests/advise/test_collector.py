@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from price_curves import curve
 
 from poolwise.advise import collector
 from poolwise.advise.calibrate import Calibration
@@ -92,7 +94,7 @@ def test_the_replay_counts_what_the_collector_does(
     # The quarter rule also weighs what was alive before the sampler started, which is unknown: the
     # replay comes to the oldest generation sooner, and each time in place of the middle one.
     if sys.version_info < (3, 12):  # later starts leave more alive, and the two drift apart
-        assert replayed[1] == pytest.approx(real[1], rel=0.06, abs=1), (real, replayed)
+        assert replayed[1] == pytest.approx(real[1], rel=0.1, abs=1), (real, replayed)
     assert real[2] <= replayed[2] <= real[2] + 0.15 * sum(real[1:]) + 1, (real, replayed)
     assert sum(replayed[1:]) == pytest.approx(sum(real[1:]), rel=0.15, abs=1), (real, replayed)
 
@@ -213,3 +215,100 @@ def test_only_containers_are_the_collectors() -> None:
     assert Type("list", 1 << 14).collected
     assert not Type("str", 0).collected
     assert list(collector._lives([])) == []
+
+
+def test_what_is_freed_later_still_has_to_be_freed(
+    record: Callable[..., Any], prices: Calibration
+) -> None:
+    run = record(CYCLIC_GARBAGE)
+    found = sum(run.recording.summary.collected)
+    assert found > 19_000
+    seconds, _ = collector.saved(
+        summary_of(run, 0.5), run.sites, prices, (50_000, 20, 10), (700, 10, 10)
+    )
+    assert seconds.value < 0.5 - found * prices.gc_garbage.value
+
+
+def test_garbage_that_waits_already_is_no_loss(
+    record: Callable[..., Any], prices: Calibration
+) -> None:
+    # All of it waits for the last line with either thresholds.
+    run = record(
+        "import gc\ngc.set_threshold(40_000, 10, 10)\n" + CYCLIC_GARBAGE + "gc.collect()\n"
+    )
+    dear = replace(
+        prices, curves={**prices.curves, "fault_mmap": curve(1.0, 1.0), "fault_trim": curve(1, 1)}
+    )
+    took = 0.5
+    for calibration in (prices, dear):
+        seconds, garbage = collector.saved(
+            summary_of(run, took), run.sites, calibration, (50_000, 20, 10), (40_000, 10, 10)
+        )
+        assert garbage > 0
+        assert seconds.value > took / 2
+
+
+def test_garbage_that_few_samples_stand_for_is_uncertain() -> None:
+    many = [replace(life, cyclic=True, death_ns=5000) for life in lives(1000)]
+    few = [replace(many[0], weight=1000.0)]
+    sure, unsure = replay(many, (50_000, 10, 10)), replay(few, (50_000, 10, 10))
+    assert sure.garbage_bytes == unsure.garbage_bytes == 1000 * 64
+    assert sure.garbage_variance == 0
+    assert unsure.garbage_variance**0.5 == pytest.approx(unsure.garbage_bytes, rel=0.01)
+    in_parts = [*collector.spread([*few, replace(few[0], weight=19_000.0, cyclic=False)])]
+    assert len(in_parts) > 500
+    parts = replay(in_parts, (50_000, 10, 10))
+    assert parts.garbage_variance == pytest.approx(unsure.garbage_variance, rel=0.1)
+
+
+def test_objects_are_priced_as_this_program_pays_for_them(
+    record: Callable[..., Any], prices: Calibration
+) -> None:
+    run = record(GROWING_TREE)
+    ten_thousand = [replace(life, collections=112) for life in lives(10_000)]
+    summary = replace(
+        run.recording.summary,
+        collections=(100, 10, 2),
+        collection_seconds=(0.001, 0.0077, 0.01),
+        collected=(0, 0, 0),
+    )
+    warm, cold = 0.0077 / (10 * 701 * 11), 0.01 / (2 * 10_000)
+    passing, freeing = collector._own_prices(summary, ten_thousand, prices, (700, 10, 10))
+    assert passing.value == pytest.approx((warm + cold) / 2)
+    assert warm < passing.low < passing.value < passing.high < cold
+    times = prices.gc_garbage.value / prices.gc_object(full=True).value
+    assert freeing.value == pytest.approx(times * cold)
+    # As many that were found and freed took their part of the time.
+    freeing_too = replace(summary, collected=(0, 0, 20_000))
+    _, cheaper = collector._own_prices(freeing_too, ten_thousand, prices, (700, 10, 10))
+    assert cheaper.value == pytest.approx(freeing.value / (1 + times))
+    # Without a full collection there is nothing to go by but the calibration.
+    young = replace(summary, collections=(100, 10, 0))
+    passing, freeing = collector._own_prices(young, ten_thousand, prices, (700, 10, 10))
+    assert (passing.low, passing.high) == (
+        prices.gc_object().low,
+        prices.gc_object(full=True).high,
+    )
+    assert freeing == prices.gc_garbage
+
+
+def test_few_heavy_samples_set_off_as_many_collections_as_all() -> None:
+    draw = random.Random(4)
+    # A tenth is kept, the rest dies soon: what counts is the difference of births and deaths.
+    everything = [
+        Life(1000 * n, 1000 * n + 900 * (n % 20) + 1 if n % 10 else None, 1.0, 64, True, False)
+        for n in range(400_000)
+    ]
+    sampled = [replace(life, weight=1000.0) for life in everything if draw.random() < 1 / 1000]
+    kept = sum(life.weight for life in sampled if life.death_ns is None)
+    true = replay(everything, (700, 10, 10))
+    # Of what the sample says was kept, which is not quite a tenth.
+    expected = true.collections[0] * kept / 40_000
+    found = replay(collector.spread(sampled), (700, 10, 10))
+    assert found.collections[0] == pytest.approx(expected, rel=0.2)
+    assert replay(sampled, (700, 10, 10)).collections[0] > 3 * expected  # a collection a sample
+    assert sum(life.weight for life in collector.spread(sampled)) == pytest.approx(
+        sum(life.weight for life in sampled)
+    )
+    assert collector.spread(lives(50)) == lives(50)
+    assert collector.spread([]) == []

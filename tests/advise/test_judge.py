@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from poolwise.advise.calibrate import Calibration
+from poolwise.advise.case import START_UP_FAULTS
 from poolwise.advise.verdicts import (
     BUFFER_POOL,
     DONT,
@@ -189,3 +191,25 @@ def test_children_that_are_not_seen_are_said(record: Record, prices: Calibration
     )
     notes = record(source, exact=False).judge(prices).notes
     assert any("forked 1 times" in note for note in notes)
+
+
+def test_settings_never_save_more_faults_than_there_were(
+    record: Record, prices: Calibration
+) -> None:
+    run = record("""
+        for n in range(200):
+            block = bytearray(400_000), bytearray(400_000)
+    """)
+    sampled = sum(site.touched_pages for site in run.sites)
+    assert sampled > 10_000
+    believed = run.outcome.minor_faults
+    few = replace(run.outcome, minor_faults=START_UP_FAULTS + 500)
+    gains = [
+        verdict.gain.value * run.outcome.cpu_seconds
+        for outcome in (replace(run.outcome, minor_faults=believed), few)
+        for verdict in run._replace(outcome=outcome).judge(prices).verdicts
+        if verdict.site is None
+    ]
+    page = prices.fault(400_000).value
+    assert gains[0] > 10_000 * page
+    assert gains[1] <= 510 * page

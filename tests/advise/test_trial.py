@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from poolwise.advise import trial
+from poolwise.advise import trial, trial_processes
 from poolwise.advise.sequential import Interval
 from poolwise.advise.trial_processes import Arm, Run
 from poolwise.errors import PoolwiseError
@@ -211,6 +211,57 @@ def test_a_server_under_load(tmp_path: Path) -> None:
     result = trial.run(server, server, pairs=2, load=load)
     assert result.order == "one after the other"
     assert result.old.cpu_seconds > 0.15
+
+
+PORT_SERVER = """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        work(time.process_time() + 0.05 * float(sys.argv[2]))
+        self.send_response(200); self.end_headers(); self.wfile.write(b"ok")
+    def log_message(self, *_): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+PORT_LOAD = """
+import os, sys, time, urllib.request
+print(sys.argv[1], *sorted(os.sched_getaffinity(0)), file=open(sys.argv[2], "a"))
+done = 0
+while done < 6:
+    try: urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/").read(); done += 1
+    except OSError: time.sleep(0.02)
+"""
+
+
+def test_servers_with_a_port_of_their_own_take_turns_and_so_do_their_loads(tmp_path: Path) -> None:
+    old = arm(tmp_path, "old", PORT_SERVER, "{port}", "1.0")
+    new = arm(tmp_path, "new", PORT_SERVER, "{port}", "0.5")
+    (tmp_path / "load.py").write_text(PORT_LOAD)
+    seen = tmp_path / "seen"
+    load = f"{sys.executable} {tmp_path / 'load.py'} {{port}} {seen}"
+    result = trial.run(old, new, pairs=3, load=load)
+    assert result.order == "in turns"
+    assert result.gain.value == pytest.approx(0.4, abs=0.15)  # starting up is alike
+    places = [line.split() for line in seen.read_text().splitlines()]
+    assert len(places) == 2 * (1 + 3)
+    ports = [place[0] for place in places]
+    assert all(a != b for a, b in zip(ports[2::2], ports[3::2], strict=True))
+    processors = os.sched_getaffinity(0)
+    if len(processors) > 1:  # the servers have the last one
+        assert all(str(max(processors)) not in place[1:] for place in places[2:])
+
+
+def test_a_server_that_does_not_end_when_it_is_asked_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_processes, "GRACE_SECONDS", 0.2)
+    server = arm(
+        tmp_path,
+        "server",
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: time.sleep(1)",
+    )
+    result = trial.run(server, server, pairs=2, load="sleep 0.3")
+    assert result.pairs == 2
 
 
 def test_a_load_that_fails(tmp_path: Path) -> None:

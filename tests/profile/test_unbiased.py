@@ -11,6 +11,8 @@ import math
 
 import pytest
 
+from poolwise.profile.recording import FREED, Birth, Death, Recording
+
 np = pytest.importorskip("numpy")
 
 SEEDS = 2000
@@ -82,3 +84,27 @@ def test_nominal_95_percent_intervals_cover(
     half = 1.96 * np.sqrt(estimates[:, 1] @ value**2)
     covered = float((abs(total - truth) <= half).mean())
     assert 0.93 <= covered <= 0.97
+
+
+def test_blocks_that_grow_are_counted_once() -> None:
+    """Each growth of a block that is not sampled yet is a chance, by the size it then has."""
+    draw = np.random.default_rng(13)
+    sizes = [64, 600]
+    while sizes[-1] < 60_000:
+        sizes.append(sizes[-1] * 9 // 8)
+    blocks, steps = 300, len(sizes)
+    chances = -np.expm1(-span(np.array(sizes)) / (4 * MEAN_BYTES))
+    counts = []
+    for _ in range(SEEDS):
+        drawn = draw.random((blocks, steps)) < chances
+        taken = drawn.any(axis=1)
+        births = [
+            Birth(0, 0, 0, sizes[step], 1 / chances[step], *[0] * 6)
+            for step in drawn.argmax(axis=1)[taken]
+        ]
+        deaths = {n: Death(n, 1, 0, 0, sizes[-1], *[0] * 5, FREED) for n in range(len(births))}
+        recording = Recording("", births=births, deaths=deaths)
+        counts.append(sum(recording.weight(n) for n in range(len(births))))
+    error = float(np.std(counts)) / math.sqrt(SEEDS)
+    assert float(np.mean(counts)) == pytest.approx(blocks, abs=3 * error)
+    assert float(np.std(counts)) < blocks / 5  # and no single one counts for hundreds

@@ -253,7 +253,7 @@ class Plain:
 
     def __init__(self, value: int) -> None:
         self.value = value
-        self.items = (value,)
+        self.items: tuple[Any, ...] = (value,)
 
 
 def mixed_objects(count: int) -> list[Any]:
@@ -266,8 +266,18 @@ def mixed_objects(count: int) -> list[Any]:
     return made
 
 
+def cycles(count: int) -> None:
+    """COUNT trees whose leaves know their root, so that only the collector can free them."""
+    for index in range(count):
+        parent = Plain(index)
+        children = [Plain(index) for _ in range(3)]
+        for child in children:
+            child.items = (parent, str(index))
+        parent.items = tuple(children)
+
+
 def python_sweep() -> Sweep:
-    """Making and dropping an object, and what the collector pays for each that is alive."""
+    """Making and dropping an object, and what the collector pays for each, alive or garbage."""
     count = 2000
     old = mixed_objects(100_000)
     gc.collect()
@@ -290,6 +300,10 @@ def python_sweep() -> Sweep:
         add("gc_young", None, cpu_seconds(partial(gc.collect, 0)) / tracked)
         del young
         gc.collect()
+        cycles(12_000)
+        started = time.thread_time()
+        found = gc.collect(0)
+        add("gc_garbage", None, (time.thread_time() - started) / found)
         add("gc_full", None, cpu_seconds(gc.collect) / len(gc.get_objects()))
 
     gc.disable()

@@ -31,10 +31,10 @@ from statistics import median
 from typing import Any, Literal, Self
 
 from poolwise import __version__
-from poolwise.advise.probe import PROBE_SECONDS, probe
+from poolwise.advise.probe import probe
 from poolwise.errors import PoolwiseError
 
-SCHEMA = 6
+SCHEMA = 7
 HUGE_PAGE = 2 << 20
 SMALL_BYTES = 512
 
@@ -46,6 +46,7 @@ _PARTS = {"fault": 3.0, "huge": 1.5, "threads": 1.5, "memory": 2.0, "python": 1.
 _PROCESSES = 3  # fresh processes a part: two of them never agree exactly, and that is the spread
 SECONDS = 8.0  # for all of them; the start of the last one may go past it
 _START_SECONDS = 0.1  # of one child, before it measures anything
+_PROBE_SECONDS = 0.05  # between two probes: later ones are compared with these
 _RANGE = 0.04  # repeated calibrations differ by this at least
 _FLOOR = 1e-10  # no price is below: a difference of two noisy times can be
 
@@ -59,6 +60,7 @@ _EVERYWHERE = (
         "construct",
         "gc_young",
         "gc_full",
+        "gc_garbage",
     ),
     *("pool_pair", "pool_reset", "pool_lease", "buffer_pair", "probe"),
 )
@@ -251,6 +253,11 @@ class Calibration:
         """One tracked object passed over by a young collection, or by a full one."""
         return self.prices["gc_full" if full else "gc_young"]
 
+    @property
+    def gc_garbage(self) -> Price:
+        """One object found to be garbage by a collection, and freed with what it holds."""
+        return self.prices["gc_garbage"]
+
     def scaled(self, factor: Price) -> Calibration:
         """All prices times `factor`, whose range adds to theirs."""
 
@@ -384,7 +391,9 @@ def measure(key: Mapping[str, str], seconds: float, progress: Progress) -> Calib
     curves: dict[str, Curve] = {}
     prices: dict[str, Price] = {}
     for name, measured in samples.items():
-        if "" in measured:
+        if name == "probe":
+            prices[name] = _reference([value for values in measured[""] for value in values])
+        elif "" in measured:
             prices[name] = _price(measured[""])
         else:
             sizes = sorted(measured, key=int)
@@ -422,7 +431,7 @@ def _run_child(part: str, seconds: float) -> dict[str, dict[str, list[float]]]:
     ) as child:
         while True:
             try:
-                output, errors = child.communicate(timeout=PROBE_SECONDS)
+                output, errors = child.communicate(timeout=_PROBE_SECONDS)
                 break
             except subprocess.TimeoutExpired:
                 probes.append(probe())
@@ -452,6 +461,18 @@ def _price(processes: list[list[float]]) -> Price:
     )
     low = max(value - spread, (1 - _RANGE) * pooled[0])
     return Price(*(max(_FLOOR, end) for end in (value, low, value + spread)))
+
+
+def _reference(probes: list[float]) -> Price:
+    """The lower quartile of all probes with its own 95 % interval, between order statistics.
+
+    They are the same work in the same process, a few to each child: nothing differs by the child.
+    """
+    ascending = sorted(probes)
+    last = len(ascending) - 1
+    error = 1.96 * math.sqrt(len(ascending) * 0.25 * 0.75)
+    low, high = (ascending[round(min(max(last / 4 + e, 0), last))] for e in (-error, error))
+    return Price(_quartile(ascending), low, high)
 
 
 def _quartile(ascending: list[float]) -> float:

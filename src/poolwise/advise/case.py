@@ -14,7 +14,7 @@ from poolwise.program import settings
 
 ARENA_BYTES = 64 << 20  # blocks above are always mapped on other threads than the main one
 HUGE_BYTES = 4 << 20  # numpy asks for huge pages from this size
-START_UP_FAULTS = 3000
+START_UP_FAULTS = 3000  # code, stacks, small objects
 KEPT_BYTES = dict(settings.MALLOC)[settings.M_MMAP_THRESHOLD]
 MAIN_THREAD = 1  # the sampler numbers threads as they come
 
@@ -28,6 +28,7 @@ class Case:
     sites: Sequence[Site]
     prices: Calibration
     cpu_seconds: float
+    page_faults: int
     words: str
     cool_down: float
     notes: list[str] = field(default_factory=list)
@@ -35,6 +36,11 @@ class Case:
     huge_share: float = 0.0  # of the pages in blocks that may be huge, those that are
     malloc: Seconds = field(default_factory=Seconds)  # what malloc's settings save
     kept_share: float = 0.0  # of the large blocks' faults, that malloc's settings leave
+
+    @property
+    def block_faults(self) -> float:
+        """The most faults that blocks can have had: beside them is about what a start-up takes."""
+        return max(0.0, self.page_faults - START_UP_FAULTS)
 
     def fault(self, sample: Sample, kind: str) -> Price:
         """What a page costs that this block takes from the kernel."""
@@ -75,7 +81,7 @@ class Case:
             cost.add(sample.weight, self.prices.zero(sample.nonresident_pages * PAGE_BYTES))
 
 
-def huge_share(case: Case, page_faults: int) -> float:
+def huge_share(case: Case) -> float:
     """How many of the pages that may be huge are, from the number of faults there were in all.
 
     A small page makes a fault each, a huge one brings 512 in one.
@@ -90,8 +96,7 @@ def huge_share(case: Case, page_faults: int) -> float:
                 small += touched
     if large == 0:
         return 0.0
-    # What faults beside blocks (code, stacks, small objects) is about what a start-up takes.
-    faults = max(0.0, page_faults - small - START_UP_FAULTS)
+    faults = max(0.0, case.block_faults - small)
     return min(1.0, max(0.0, (large - faults) / (large * 511 / 512)))
 
 

@@ -15,7 +15,7 @@ from poolwise.advise.calibrate import Calibration, Price
 from poolwise.advise.probe import probe
 
 LEAST_PROBES = 5
-MOST = 3.0  # no factor is believed beyond
+MOST = 3.0  # no factor is believed beyond, but it makes the range wide
 
 
 class Watch:
@@ -28,15 +28,19 @@ class Watch:
         self.seconds.append(probe())
 
     def factor(self, quiet: Price) -> Price:
-        """How much more than `quiet` a probe took on average, with the error of that average."""
+        """How much more than `quiet` a probe took on average, with the error of both."""
         while len(self.seconds) < LEAST_PROBES:
             self()
-        mean = fmean(self.seconds) / quiet.value
-        error = 1.96 * stdev(self.seconds) / math.sqrt(len(self.seconds)) / quiet.value
-        bounded = [
-            min(max(factor, 1 / MOST), MOST) for factor in (mean, mean - error, mean + error)
-        ]
-        return Price(*bounded)
+        mean = fmean(self.seconds)
+        error = 1.96 * stdev(self.seconds) / math.sqrt(len(self.seconds)) / mean
+        # A dear reference is a low factor.
+        below = math.hypot(error, 1 - quiet.value / quiet.high)
+        above = math.hypot(error, quiet.value / quiet.low - 1)
+        factor = mean / quiet.value
+        value = min(max(factor, 1 / MOST), MOST)
+        return Price(
+            value, min(value, factor * max(0.0, 1 - below)), max(value, factor * (1 + above))
+        )
 
     def adjusted(self, prices: Calibration) -> Calibration:
         """`prices` as they were while the program ran."""

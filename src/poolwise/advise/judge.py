@@ -48,9 +48,10 @@ def judge(
             default what a pool's get and put cost.
     """
     assert recording.summary is not None
-    case = Case(recording, recording.summary, sites, prices, cpu_seconds, " ".join(program),
-                 prices.pool_pair.value if cool_down is None else cool_down)  # fmt: skip
-    case.huge_share = huge_share(case, page_faults)
+    case = Case(recording, recording.summary, sites, prices, cpu_seconds, page_faults,
+                " ".join(program),
+                prices.pool_pair.value if cool_down is None else cool_down)  # fmt: skip
+    case.huge_share = huge_share(case)
     whole = settings_verdict(case, glibc)
     verdicts = [whole]
     for site in sites:

@@ -85,7 +85,10 @@ def _malloc_gain(case: Case) -> tuple[Seconds, int, float]:
                 cost.add(sample.weight, case.fault(sample, site.kind), units=sample.touched_pages)
                 pages += sample.weight * sample.touched_pages
             case.add_zeroing(zeroing, sample)
-    peak = held_bytes(case, blocks)
+    # Sampling may find more pages than there were faults in all; nothing can save more than those.
+    if case.huge_share == 0 and pages > case.block_faults:
+        cost, pages = cost * (case.block_faults / pages), case.block_faults
+    peak = min(held_bytes(case, blocks), case.summary.peak_bytes)
     # The heap still grows to the most that is alive at once, each page of it faulted once.
     case.kept_share = min(1.0, peak / PAGE_BYTES / pages) if pages else 0.0
     return cost * (1 - case.kept_share) - zeroing, int(peak), pages * (1 - case.kept_share)

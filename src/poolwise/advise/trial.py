@@ -9,7 +9,9 @@ turns of up to 40 ms (SIGSTOP, SIGCONT to the process group), the turns as long 
 times are to each other, so that both progress alike and a neighbour's noise hits both alike. That
 scatters by 1 to 3 %, one run after the other by up to 15 % on a shared machine. *One after the
 other*, for a program that waits or that uses several processors: the clock of the one would run on
-while it is stopped, and one processor would change how the other works.
+while it is stopped, and one processor would change how the other works. A server under load
+takes turns as well, each with its own load on the other processors, if it and the load say `{port}`
+where the port is meant: then each run gets one of its own, and both can be there at once.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import contextlib
 import math
 import os
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ from pathlib import Path
 
 from poolwise.advise import sequential
 from poolwise.advise.sequential import Interval
+from poolwise.advise.trial_load import PORT
 from poolwise.advise.trial_output import Fingerprint, fingerprint, first_difference
-from poolwise.advise.trial_processes import GRACE_SECONDS, Arm, Run
+from poolwise.advise.trial_processes import Arm, Run
 from poolwise.errors import PoolwiseError
 from poolwise.program.launch import Outcome
 
@@ -112,7 +114,8 @@ def run(
     clear or `max_pairs` are done (by default as many as fit into about a minute, 4 to 40).
     one_after_the_other: or in turns; None decides by what the warm-up runs did.
     compare: whether both must print the same. stdin: a file that every run reads. load: a shell
-    command for a server; each run is the server's, from its start until the load ends.
+    command for a server; each run is the server's, from its start until the load ends. `{port}` in
+    it and in the program's arguments is a free port, each run's own.
     progress: called with one line of text at each step. Raises ProgramFailed.
 
     Example: `run(Arm("a.py", Program("a.py"), Instructions()), Arm("b.py", Program("b.py"),
@@ -123,7 +126,7 @@ def run(
         warm = trial.warm_up(progress)
         if one_after_the_other is None:
             one_after_the_other = not trial.computes
-        in_turns = not one_after_the_other and load is None
+        in_turns = not one_after_the_other and (load is None or PORT in load)
         pair_seconds = sum(run.cpu_seconds if in_turns else run.wall_seconds for run in warm)
         if max_pairs is None:
             fitting = int(TRIAL_SECONDS / max(pair_seconds, 1e-3))
@@ -233,7 +236,9 @@ class _Trial:
                 self._seconds[side] = outcomes[-1].cpu_seconds
                 awake = max(runs[side].wall_seconds - runs[side].queued_seconds, 1e-9)
                 share = outcomes[-1].cpu_seconds / awake
-                self.computes &= COMPUTES_FROM <= share <= COMPUTES_TO
+                # A server waits for its load and not for a clock: that rests when the server does.
+                least = COMPUTES_FROM if self._load is None else 0.0
+                self.computes &= least <= share <= COMPUTES_TO
                 self.reference.append(fingerprint(runs[side].stdout))
                 kept = runs[side].stdout.rename(self._folder / f"first-{side}")
                 self._first_outputs.append(kept)
@@ -271,7 +276,7 @@ class _Trial:
     def _runs(self, label: str) -> Iterator[list[Run]]:
         """A run for each arm, not started yet; whatever happens, none goes on behind this."""
         runs = [
-            Run(arm, self._folder, f"{label}-{side}", self._stdin)
+            Run(arm, self._folder, f"{label}-{side}", self._stdin, self._load)
             for side, arm in enumerate(self.arms)
         ]
         with contextlib.ExitStack() as ends:
@@ -281,27 +286,10 @@ class _Trial:
 
     def _alone(self, run: Run) -> Outcome:
         run.resume()
-        if self._load is not None:
-            self._serve(run, self._load)
         run.wait()
         assert run.outcome is not None
         self._check(run)
         return run.outcome
-
-    def _serve(self, run: Run, load: str) -> None:
-        """Put the load on a server and then end it, as Ctrl-C would."""
-        worked = subprocess.run(load, shell=True, stdin=subprocess.DEVNULL, capture_output=True)
-        if run.wait(0):
-            return  # by itself: `_check` says whether that is a failure
-        if worked.returncode != 0:
-            last = worked.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["silent"]
-            raise PoolwiseError(
-                f"--load {load}: failed with exit code {worked.returncode} ({last[0]}); it must "
-                "wait until the server answers, and succeed"
-            )
-        run.interrupt()
-        if not run.wait(GRACE_SECONDS):
-            run.end()
 
     def _turns(self, runs: list[Run], cpu_seconds: list[float]) -> None:
         processors = os.sched_getaffinity(0)

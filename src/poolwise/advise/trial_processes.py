@@ -8,11 +8,12 @@ import select
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from poolwise.advise.trial_load import PORT, Load, free_port
 from poolwise.program.launch import (
     Instructions,
     Outcome,
@@ -39,12 +40,25 @@ class Run:
     """One run of an arm: a process group of its own, its output in files of `folder`.
 
     It starts at the first `resume`. The group is stopped and continued as a whole; descendants that
-    leave it go on alone. `wall_seconds` is the time for which it was let run, `queued_seconds` the
-    part of it in which its main thread could run but waited for a processor.
+    leave it go on alone. With a load it is a server's: the load starts, rests and goes on with it,
+    and when it has ended, the server is ended as Ctrl-C would. `wall_seconds` is the time for which
+    it was let run, `queued_seconds` the part of it in which its main thread could run but waited
+    for a processor.
     """
 
-    def __init__(self, arm: Arm, folder: Path, label: str, stdin: Path | None) -> None:
+    def __init__(
+        self, arm: Arm, folder: Path, label: str, stdin: Path | None, load: str | None = None
+    ) -> None:
+        if load is not None and PORT in load:
+            port = str(free_port())
+            load = load.replace(PORT, port)
+            words = tuple(word.replace(PORT, port) for word in arm.program.args)
+            arm = replace(arm, program=replace(arm.program, args=words))
         self.arm = arm
+        self._load_command = load
+        self._load: Load | None = None
+        self._load_stderr = folder / f"{label}.load"
+        self._interrupted_at = 0.0
         self.stdout = folder / f"{label}.out"
         self.stderr = folder / f"{label}.err"
         self.wall_seconds = 0.0
@@ -63,6 +77,8 @@ class Run:
         self._resumed = time.monotonic()
         if self._pid:
             self.signal(signal.SIGCONT)
+            if self._load is not None:
+                self._load.signal(signal.SIGCONT)
             return
         before = os.sched_getaffinity(0)
         with contextlib.ExitStack() as undo:
@@ -92,9 +108,13 @@ class Run:
                 signal_mask=list(mask),
             )
             self._ending = os.pidfd_open(self._pid)
+        if self._load_command is not None:
+            self._load = Load(self._load_command, self._load_stderr)
 
     def pause(self) -> None:
-        """Stop the whole group; it uses no processor until `resume`."""
+        """Stop the whole group, and the load; they use no processor until `resume`."""
+        if self._load is not None:
+            self._load.signal(signal.SIGSTOP)
         self.signal(signal.SIGSTOP)
         self.wall_seconds += time.monotonic() - self._resumed
         self._resumed = time.monotonic()
@@ -108,13 +128,29 @@ class Run:
     def interrupt(self) -> None:
         """SIGINT to the group, as Ctrl-C would send it."""
         self.interrupted = True
+        self._interrupted_at = time.monotonic()
         self.signal(signal.SIGINT)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait for the program's end, for so long at most; whether it has ended."""
+        """Wait for the program's end, for so long at most; whether it has ended.
+
+        Raises PoolwiseError if the load fails while the server runs.
+        """
         if self.outcome is not None:
             return True
-        if not select.select([self._ending], [], [], seconds)[0]:
+        if self._load is not None and not self.interrupted:
+            first = select.select([self._ending, self._load.ending], [], [], seconds)[0]
+            if not first:
+                return False
+            if self._ending not in first:
+                self._load.check()
+                self.interrupt()
+        patience = self._interrupted_at + GRACE_SECONDS
+        if self.interrupted:
+            left = max(0.0, patience - time.monotonic())
+            seconds = left if seconds is None else min(seconds, left)
+        ended = select.select([self._ending], [], [], seconds)[0]
+        if not ended and not (self.interrupted and time.monotonic() >= patience):
             return False
         self.wall_seconds += time.monotonic() - self._resumed
         self._reap()
@@ -136,6 +172,8 @@ class Run:
             _, queued_ns, _ = Path(f"/proc/{self._pid}/schedstat").read_text().split()
             self.queued_seconds = int(queued_ns) / 1e9
         self.signal(signal.SIGKILL)  # what it left behind, while its id still names the group
+        if self._load is not None:
+            self._load.end(GRACE_SECONDS)
         self.outcome = reap(
             self._pid,
             wall_seconds=self.wall_seconds,

@@ -20,6 +20,7 @@ from typing import IO
 from poolwise.advise import calibrate, report, session
 from poolwise.advise.verdicts import Advice
 from poolwise.errors import UsageError
+from poolwise.profile.child import check_stack_reader
 from poolwise.program import Outcome, exit_like
 
 TAKES_PROGRAM = True
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(ns: argparse.Namespace) -> int:
     """Run the program and report; ends as the program ends."""
     ns.program.check()
+    check_stack_reader()
     with ExitStack() as files:
         json_file = _opened(files, ns.json)
         patch_file = _opened(files, ns.patch)

@@ -69,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--load",
         metavar="COMMAND",
         help="for a server: started, loaded and interrupted in each run; the load waits until "
-        "it answers, and does the same work each time",
+        "it answers, and does the same work each time; {port} in it and in the program's "
+        "arguments is a free port, each run's own, and lets both servers take turns",
     )
     parser.add_argument("--predicted", type=Path, metavar="FILE", help="advise's --json FILE")
     parser.add_argument(

@@ -19,15 +19,22 @@ END_NAME = "end.txt"  # the collector's state when the program ended: "threshold
 
 
 class UnknownInterpreter(PoolwiseError, RuntimeError):
-    """The stack read from the interpreter's memory is not the stack that Python reports."""
+    """This interpreter cannot be sampled: the GIL that guards the sampler is not there, or the
+    stack read from the interpreter's memory is not the stack that Python reports."""
 
 
 def check_stack_reader() -> None:
     """Compare the raw reading of this thread's stack with ``sys._getframe``.
 
     Raises:
-        UnknownInterpreter: they differ, so this interpreter's layout is not the one known.
+        UnknownInterpreter: they differ, so this interpreter's layout is not the one known; or
+            it is a free-threaded build.
     """
+    if "t" in sys.abiflags:
+        raise UnknownInterpreter(
+            f"cannot sample: the GIL guards the sampler, and this Python {sys.version.split()[0]} "
+            "(free-threaded) has none; use a build that has one (the pools work on both)"
+        )
     raw = _core.sampler_stack()
     reported: list[tuple[CodeType, int]] = []
     frame = sys._getframe()
@@ -41,7 +48,7 @@ def check_stack_reader() -> None:
     ):
         raise UnknownInterpreter(
             f"cannot sample: this Python ({sys.version.split()[0]}) keeps its stack in a way "
-            "poolwise does not know; use a release build of CPython 3.11, 3.12 or 3.13"
+            "poolwise does not know; use a release build of CPython 3.11 to 3.14"
         )
 
 

@@ -190,10 +190,18 @@ class Recording:
         return self.types[number - 1] if number else None
 
     def weight(self, birth: int) -> float:
-        """How many allocations this sample stands for; doubled at each thinning it survived."""
-        weight = self.births[birth].weight
+        """How many allocations this sample stands for; doubled at each thinning it survived.
+
+        A block that grew after its birth stands for itself alone. Each growth of a block that is
+        not sampled yet is a chance to be, by the size it then has: one that was taken at its last
+        chance stands for 1/p blocks, which makes up for all that were never taken; so those taken
+        before would count too much with any other weight than 1, whatever their sizes were.
+        """
+        death = self.deaths.get(birth)
+        grew = death is not None and death.size > self.births[birth].size
+        weight = 1.0 if grew else self.births[birth].weight
         if self.doubled:
-            end = self.deaths[birth].time_ns if birth in self.deaths else None
+            end = death.time_ns if death is not None else None
             for first_unborn, time_ns in self.doubled:
                 if birth < first_unborn and (end is None or end > time_ns):
                     weight *= 2
