@@ -2,7 +2,8 @@ from collections.abc import Callable, Sequence
 from types import CodeType, GenericAlias, TracebackType
 from typing import Any, Generic, Literal, Self, SupportsIndex, TypeVar, final
 
-from poolwise.pools.report import BufferPoolStats, LocalStats, PoolStats
+from poolwise.pools.buffer_report import BufferPoolStats
+from poolwise.pools.report import LocalStats, PoolStats
 
 def mallopt(param: int, value: int, /) -> bool: ...
 def malloc_trim() -> bool: ...
@@ -55,11 +56,16 @@ class BufferPool:
     def __new__(
         cls,
         *,
-        max_size: SupportsIndex,
+        max_size: SupportsIndex | None = None,
         max_bytes: SupportsIndex,
         clear: Literal["never", "acquire", "release"] = "never",
         name: str | None = None,
         trim_seconds: float | None = 60.0,
+        checks: Literal["off", "sample", "strict"] | None = None,
+        classes: Sequence[SupportsIndex] | None = None,
+        when_full: Literal["fallback", "raise", "wait"] = "fallback",
+        wait_seconds: float | None = None,
+        huge_pages: bool = False,
     ) -> Self: ...
     @property
     def name(self) -> str: ...
@@ -83,6 +89,10 @@ class BufferPool:
 class Buffer:
     @property
     def released(self) -> bool: ...
+    @property
+    def used(self) -> int: ...
+    @used.setter
+    def used(self, value: SupportsIndex, /) -> None: ...
     def release(self) -> None: ...
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...

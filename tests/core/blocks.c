@@ -269,6 +269,23 @@ fallbacks(void)
 }
 
 static void
+huge_pages(void)
+{
+    cls = (pw_class){.capacity = 3 * PW_HUGE_BYTES / 2, .huge = true};
+    memory_is_short = false;
+    pw_block *first = pw_class_warm_one(&cls, SIZE_MAX);
+    pw_block *second = pw_class_warm_one(&cls, SIZE_MAX);
+    const pw_slab *slab = first->slab;
+    CHECK((uintptr_t)slab->first % PW_HUGE_BYTES == 0 && first->start == slab->first);
+    CHECK(slab->first + slab->room * cls.capacity <= (const char *)slab + slab->map_bytes);
+    CHECK(second->start == first->start + cls.capacity);
+    memset(first->start, 1, cls.capacity);
+    pw_block_cool(first);
+    pw_block_cool(second);
+    CHECK(mapped_bytes == 0);
+}
+
+static void
 run(void)
 {
     static const size_t sizes[] = {64, 1000, 4096, 20000, 100000};
@@ -276,6 +293,7 @@ run(void)
         one_class(pw_class_capacity(pw_class_index(sizes[i] - 1)));
     }
     fallbacks();
+    huge_pages();
 }
 
 int

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import re
+import sys
+import sysconfig
 import threading
 import weakref
 from typing import Any
@@ -117,15 +120,61 @@ def test_views_keep_the_block() -> None:
     assert pool.stats().out == 20
 
 
+def mapped_at(at: int) -> bool:
+    with open("/proc/self/maps") as file:
+        spans = [line.split()[0].split("-") for line in file]
+    return any(int(low, 16) <= at < int(high, 16) for low, high in spans)
+
+
 def test_views_outlive_the_pool() -> None:
     pool = untimed()
-    view = memoryview(pool.acquire(100))
+    view, idle = memoryview(pool.acquire(100)), pool.acquire(100_000)
+    released = pool.acquire(5000)
+    released.release()
+    at, idle_at = address(view.obj), address(idle)
+    del idle
     watcher = weakref.ref(pool)
     del pool
-    view[:] = b"x" * 100
-    assert watcher() is not None
-    del view
     assert watcher() is None
+    assert not mapped_at(idle_at)
+    view[:] = b"x" * 100
+    assert bytes(view) == b"x" * 100
+    assert repr(view.obj) == "<poolwise.Buffer, 100 bytes of 'buffers'>"
+    view.obj.__exit__(KeyError)  # nothing happens: it has a view
+    del view
+    assert not mapped_at(at)
+    released.release()  # its pool has no other buffer left
+    assert released.released
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_buffers_outlive_the_pool(outside: bool) -> None:
+    pool = untimed(max_size=1 if outside else MIB)
+    out = [pool.acquire(5000) for _ in range(20)]
+    at = address(out[0])
+    del pool
+    for buffer in out[::2]:
+        buffer.release()
+    assert mapped_at(at) is not outside
+    out.clear()
+    del buffer
+    assert not mapped_at(at)
+
+
+@pytest.mark.skipif(
+    sysconfig.get_config_var("Py_GIL_DISABLED") == 1, reason="types count otherwise"
+)
+@pytest.mark.parametrize("end", ["release", "drop"])
+def test_an_orphan_goes_with_its_last_buffer(end: str) -> None:
+    before = sys.getrefcount(BufferPool), sys.getrefcount(Buffer)
+    for _ in range(50):
+        out = [untimed().acquire(100) for _ in range(3)]
+        if end == "release":
+            for buffer in out:
+                buffer.release()
+            del buffer
+        del out
+    assert (sys.getrefcount(BufferPool), sys.getrefcount(Buffer)) == before
 
 
 def test_the_context_manager_releases() -> None:
@@ -167,6 +216,20 @@ def test_clear_at_acquire_and_release() -> None:
     with pool.acquire(50) as buffer:
         memoryview(buffer)[:] = b"s" * 50
     assert bytes(pool.acquire(50)) == b"s" * 50
+
+
+@pytest.mark.parametrize("size", [1, 60, 1000, 4096, 5000])
+def test_fallbacks_are_cleared_too(size: int) -> None:
+    for policy in ("acquire", "release"):
+        pool = untimed(max_size=1, clear=policy)
+        for _ in range(3):
+            dirty = [untimed(max_size=1).acquire(size) for _ in range(20)]
+            for buffer in dirty:
+                memoryview(buffer)[:] = b"s" * size
+            dirty.clear()
+            del buffer
+            with pool.acquire(size) as clean:
+                assert bytes(clean) == bytes(size)
 
 
 # ---- the pool
@@ -425,3 +488,61 @@ def test_threads_never_share_a_block() -> None:
     stats = pool.stats()
     assert not wrong
     assert (stats.gets, stats.out) == (4 * 3000 * 2, 0)
+
+
+def test_threads_release_one_buffer_at_once() -> None:
+    """Its block goes back once, whoever is first."""
+    pool = untimed()
+    rounds, count = 300, 4
+    barrier = threading.Barrier(count)
+    shared: list[Buffer] = []
+
+    def work(first: bool) -> None:
+        for step in range(rounds):
+            if first:
+                shared[:] = [pool.acquire(1000 + step)]
+            barrier.wait()
+            buffer = shared[0]
+            try:
+                with memoryview(buffer) as view:
+                    assert len(view) == 1000 + step
+            except poolwise.BufferReleased:
+                pass
+            with contextlib.suppress(poolwise.BufferReleased):
+                buffer.used = 7
+            while not buffer.released:
+                with contextlib.suppress(poolwise.ViewsAlive):
+                    buffer.release()
+            del buffer
+            barrier.wait()
+
+    threads = [threading.Thread(target=work, args=(mark == 0,)) for mark in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    shared.clear()
+    stats = pool.stats()
+    assert (stats.gets, stats.out, stats.idle) == (rounds, 0, len(stats.classes))
+
+
+def test_threads_drop_an_orphaned_pool() -> None:
+    """The last reference and the buffers go in any order, from any thread."""
+    for _ in range(200):
+        pool = untimed()
+        hands = [[pool.acquire(5000) for _ in range(3)] for _ in range(3)]
+        at = address(hands[0][0])
+        barrier = threading.Barrier(4)
+
+        def drop(hand: list[Any], barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            hand.clear()
+
+        pools = [pool]
+        del pool
+        threads = [threading.Thread(target=drop, args=(hand,)) for hand in [*hands, pools]]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not mapped_at(at)

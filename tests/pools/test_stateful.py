@@ -1,4 +1,4 @@
-"""Both pools against twins that are plain lists: every operation, in any order."""
+"""Pool against a twin that is a plain list: every operation, in any order."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from hypothesis.stateful import (
     consumes,
     initialize,
     invariant,
-    multiple,
     rule,
 )
 
-from poolwise import BufferPool, Pool
+from poolwise import Pool
 
 
 class Thing:
@@ -122,84 +121,4 @@ class OneOwner(RuleBasedStateMachine):
         assert self.clears or stats.dropped_rejected == 0
 
 
-class OneView(RuleBasedStateMachine):
-    """Each block has one buffer; contents survive as long as a view; the budget holds."""
-
-    MAX_SIZE, MAX_BYTES = 20_000, 100_000
-    buffers = Bundle("buffers")
-
-    @initialize(clear=st.sampled_from(["never", "acquire", "release"]))
-    def start(self, clear: str) -> None:
-        self.pool = BufferPool(
-            max_size=self.MAX_SIZE,
-            max_bytes=self.MAX_BYTES,
-            clear=clear,  # type: ignore[arg-type]
-            trim_seconds=None,
-        )
-        self.clear = clear
-        self.live: dict[int, tuple[memoryview, int]] = {}
-        self.next_mark = 0
-        self.gets = 0
-
-    def adopt(self, size: int) -> int:
-        buffer = self.pool.acquire(size)
-        self.gets += 1
-        self.next_mark += 1
-        view = memoryview(buffer)
-        assert len(view) == len(buffer) == size
-        if self.clear == "acquire":
-            assert bytes(view) == bytes(size)
-        view[:] = bytes([self.next_mark % 251]) * size
-        self.live[self.next_mark] = (view, self.next_mark % 251)
-        return self.next_mark
-
-    @rule(
-        target=buffers,
-        sizes=st.lists(
-            st.one_of(st.integers(0, 30_000), st.sampled_from([64, 4096, 4097])), max_size=6
-        ),
-    )
-    def acquire(self, sizes: list[int]):  # type: ignore[no-untyped-def]
-        return multiple(*[self.adopt(size) for size in sizes])
-
-    @rule(mark=consumes(buffers))
-    def drop(self, mark: int) -> None:
-        self.check(mark)
-        del self.live[mark]
-
-    @rule(mark=consumes(buffers))
-    def release(self, mark: int) -> None:
-        view, _ = self.live.pop(mark)
-        buffer = view.obj
-        view.release()
-        buffer.release()
-        assert buffer.released
-
-    @rule(mark=buffers)
-    def check(self, mark: int) -> None:
-        view, byte = self.live[mark]
-        assert bytes(view) == bytes([byte]) * len(view)
-
-    @rule()
-    def trim(self) -> None:
-        assert self.pool.trim() >= 0
-
-    @rule()
-    def clear_idle(self) -> None:
-        self.pool.clear()
-        assert self.pool.stats().idle == 0
-
-    @invariant()
-    def counters_add_up(self) -> None:
-        stats = self.pool.stats()
-        assert stats.gets == stats.hits + stats.misses == self.gets
-        assert stats.out == len(self.live)
-        assert stats.idle_bytes + stats.out_bytes <= self.MAX_BYTES
-        assert stats.out_bytes + stats.fallback_bytes >= sum(
-            len(view) for view, _ in self.live.values()
-        )
-        assert stats.high_water >= stats.out
-
-
 TestOneOwner = OneOwner.TestCase
-TestOneView = OneView.TestCase

@@ -17,8 +17,10 @@
 #ifndef PW_BLOCKS_H
 #define PW_BLOCKS_H
 
+#include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "checked.h"
@@ -32,20 +34,28 @@ struct pw_block {
     char *start;
     size_t capacity; /* bytes */
     pw_block *next;  /* in whichever list the block is */
-    pw_class *cls;   /* NULL: a fallback block, which belongs to no class */
-    pw_slab *slab;   /* NULL: likewise */
+    pw_class *cls;   /* of a fallback: what its owner says */
+    pw_slab *slab;   /* NULL: a fallback */
     uint64_t round;  /* of its class, when it became idle */
+    bool poisoned;   /* while idle: all its bytes are the owner's pattern */
+    bool sampled;    /* to be poisoned when it comes back, or poisoned already */
 };
 
 struct pw_class {
     pw_block *idle;
-    uint64_t round;  /* trims so far */
-    size_t capacity; /* bytes of each block */
+    uint64_t round;   /* trims so far */
+    size_t capacity;  /* bytes of each block */
+    bool careful;     /* for the owner: a block that comes back needs more than to be pushed */
+    bool huge;        /* its slabs ask for huge pages */
+    int advice_errno; /* why the kernel would not hear of them; 0: it would */
     size_t warm_count;
     size_t high_water; /* the most that were warm; at that time all were out */
     pw_block *doomed;
     pw_slab *open;
-    size_t index; /* which class; also fills the line */
+    /* what the users of its blocks told: how many leases, bytes of these and bytes used; how many
+     * of the last ones, in a row, used less than half */
+    uint64_t reported, reported_bytes, used_bytes;
+    unsigned bad_streak;
 };
 
 struct pw_slab {
@@ -61,7 +71,12 @@ struct pw_slab {
     pw_block table[];
 };
 
-enum { PW_SMALL_SLAB_BYTES = 256 << 10, PW_SLAB_BYTES = 1 << 20, PW_SLAB_MAX_BYTES = 64 << 20 };
+enum {
+    PW_HUGE_BYTES = 2 << 20,
+    PW_SMALL_SLAB_BYTES = 256 << 10,
+    PW_SLAB_BYTES = 1 << 20,
+    PW_SLAB_MAX_BYTES = 64 << 20
+};
 
 static inline size_t
 pw_round_up(size_t bytes, size_t granule)
@@ -127,12 +142,22 @@ pw_slab_new(pw_class *cls, size_t room)
         !pw_add_size(table_bytes, blocks_bytes, &map_bytes)) {
         return NULL;
     }
+    size_t slack = cls->huge ? PW_HUGE_BYTES : 0; /* so that `first` can be aligned */
+    if (!pw_add_size(map_bytes, slack, &map_bytes)) {
+        return NULL;
+    }
     pw_slab *slab = pw_map(map_bytes);
     if (slab == NULL) {
         return NULL;
     }
     slab->map_bytes = map_bytes; /* a fresh mapping is all zero */
     slab->first = (char *)slab + table_bytes;
+    if (cls->huge) {
+        slab->first = (char *)pw_round_up((uintptr_t)slab->first, PW_HUGE_BYTES);
+        if (madvise(slab->first, blocks_bytes, MADV_HUGEPAGE) < 0) {
+            cls->advice_errno = errno;
+        }
+    }
     slab->room = room;
     slab->cls = cls;
     pw_slab_link(slab);
@@ -156,14 +181,15 @@ pw_class_warm_one(pw_class *cls, size_t budget_bytes)
     pw_block *block = slab->cold;
     if (block != NULL) {
         slab->cold = block->next;
+        block->poisoned = block->sampled = false;
     } else {
         block = &slab->table[slab->carved];
         block->start = slab->first + slab->carved * cls->capacity;
         block->capacity = cls->capacity;
-        block->cls = cls;
         block->slab = slab;
         slab->carved++;
     }
+    block->cls = cls;
     slab->warm++;
     cls->warm_count++;
     if (cls->warm_count > cls->high_water) {
@@ -293,6 +319,9 @@ pw_fallback_new(size_t bytes)
     if (block->start == NULL) {
         free(block);
         return NULL;
+    }
+    if (capacity < PW_PAGE_BYTES) {
+        memset(block->start, 0, capacity); /* as a mapping is: malloc's holds what others left */
     }
     return block;
 }

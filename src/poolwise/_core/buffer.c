@@ -1,307 +1,241 @@
-/* buffer.c: BufferPool and Buffer. Blocks live in blocks.h; this file knows what a view is.
+/* buffer.c: Buffer, acquire and release: the hot paths.
  *
  * A block is out as long as its Buffer has it: until release(), else until the last reference and
  * the last view (a view holds a reference) are gone. Neither type is known to the collector: a
- * Buffer refers to its pool alone, a pool to an exact str alone, so no cycle can pass through. */
-#include "module.h"
+ * Buffer refers to its pool alone, a pool to an exact str alone, so no cycle can pass through.
+ *
+ * A Buffer needs its pool's memory, but no reference to the pool: counting one at each acquire and
+ * taking it back cost 4 % of the pair. A pool whose last reference goes while Buffers live is
+ * orphaned: it gives its idle blocks back at once, and its own memory with the last Buffer. */
+#include "buffer.h"
 
-#include <structmember.h>
-#include <string.h>
-
-#include "blocks.h"
-#include "reason.h"
 #include "scope.h"
 
-enum { SPARE_BUFFERS_MAX = 64, COOL_BATCH_BYTES = 16 << 20 };
-
-typedef enum { CLEAR_NEVER, CLEAR_ACQUIRE, CLEAR_RELEASE } ClearPolicy;
-
-typedef struct BufferObject BufferObject;
-
-/* Guard of the fields without one: the GIL, or the pool's critical section. */
-typedef struct {
-    PyObject_HEAD size_t
-        size_limit;      /* max_size; 0 where acquire has more to do: clear, or closed */
-    BufferObject *spare; /* dead Buffers, linked by `next` */
-    uint64_t hits;
-    bool clears_at_acquire; /* constant */
-    bool careful_release;   /* a release has more to do: clear, or closed */
-    bool closed, watched;
-    uint64_t misses;
-    size_t class_count, max_size, max_bytes; /* constant */
-    size_t warm_bytes;                       /* out, idle and doomed: never above max_bytes */
-    uint64_t too_big, over_budget, trimmed;
-    uint64_t trims[PW_REASONS];
-    size_t fallbacks_out, fallbacks_high_water, fallback_bytes; /* beside the budget */
-    double trim_seconds;                                        /* constant */
-    PyObject *name;                                             /* constant, an exact str */
-    PyObject *weakrefs;
-    ClearPolicy clear; /* constant */
-    pw_class *classes;
-} BufferPoolObject;
-
-struct BufferObject {
-    PyObject_HEAD pw_block *block; /* NULL: released */
-    size_t size;
-    Py_ssize_t views;
-    BufferPoolObject *pool; /* owned by a live Buffer, not by a spare one */
-    BufferObject *next;
-};
-
-/* ---- blocks of a pool ---- */
-
-static void
-cool_block(BufferPoolObject *self, pw_block *block)
-{
-    self->warm_bytes -= block->capacity;
-    pw_block_cool(block);
-}
-
-/* Cools doomed blocks until `bytes` are given back; how many bytes were. */
-static size_t
-cool_doomed(BufferPoolObject *self, size_t bytes)
-{
-    size_t cooled = 0;
-    for (size_t i = self->class_count; i-- > 0 && cooled < bytes;) {
-        pw_class *cls = &self->classes[i];
-        while (cls->doomed != NULL && cooled < bytes) {
-            self->trimmed++;
-            cooled += cls->capacity;
-            pw_block *block = cls->doomed;
-            cls->doomed = block->next;
-            cool_block(self, block);
-        }
-    }
-    return cooled;
-}
-
-/* The kernel takes about a millisecond for a batch: let other threads run in between. The
- * structure is whole whenever they do. */
-static size_t
-cool_all_doomed(BufferPoolObject *self)
-{
-    size_t cooled = 0, batch;
-    do {
-        Py_BEGIN_CRITICAL_SECTION(self);
-        batch = cool_doomed(self, COOL_BATCH_BYTES);
-        Py_END_CRITICAL_SECTION();
-        cooled += batch;
-        Py_BEGIN_ALLOW_THREADS;
-        Py_END_ALLOW_THREADS;
-    } while (batch > 0);
-    return cooled;
-}
-
-/* Makes room for `bytes` more in the budget at the cost of other classes, largest first. */
-static bool
-make_room(BufferPoolObject *self, size_t bytes)
-{
-    if (bytes > self->max_bytes) {
-        return false;
-    }
-    size_t goal = self->max_bytes - bytes;
-    for (size_t i = self->class_count; i-- > 0 && self->warm_bytes > goal;) {
-        pw_block *block;
-        while (self->warm_bytes > goal &&
-               (block = pw_class_pop_any_owner(&self->classes[i])) != NULL) {
-            self->trimmed++;
-            cool_block(self, block);
-        }
-    }
-    return self->warm_bytes <= goal;
-}
-
-/* A block for n bytes that is not idle: doomed, cold, carved, or the fallback. */
-static pw_block *
-find_block(BufferPoolObject *self, size_t n)
-{
-    if (n <= self->max_size) {
-        pw_class *cls = &self->classes[pw_class_index(n == 0 ? 0 : n - 1)];
-        pw_block *block = pw_class_pop_any_owner(cls);
-        if (block != NULL) {
-            self->hits++;
-            return block;
-        }
-
-        if (make_room(self, cls->capacity)) {
-            block = pw_class_warm_one(cls, self->max_bytes);
-            if (block == NULL) { /* the kernel has no more: give it all that is idle, once */
-                make_room(self, self->max_bytes);
-                block = pw_class_warm_one(cls, self->max_bytes);
-            }
-            if (block == NULL) {
-                return NULL;
-            }
-            self->warm_bytes += block->capacity;
-            self->misses++;
-            return block;
-        }
-    }
-    pw_block *block = pw_fallback_new(n);
-    if (block != NULL) {
-        self->misses++;
-        *(n <= self->max_size ? &self->over_budget : &self->too_big) += 1;
-        self->fallback_bytes += block->capacity;
-        if (++self->fallbacks_out > self->fallbacks_high_water) {
-            self->fallbacks_high_water = self->fallbacks_out;
-        }
-    }
-    return block;
-}
-
-static __attribute__((noinline)) void
-return_block_carefully(BufferPoolObject *self, pw_block *block, size_t used)
-{
-    if (block->cls == NULL) {
-        self->fallbacks_out--;
-        self->fallback_bytes -= block->capacity;
-        pw_fallback_free(block);
-        return;
-    }
-    if (self->closed) {
-        cool_block(self, block);
-        return;
-    }
-    memset(block->start, 0, used);
-    pw_class_push_owner(block->cls, block);
-}
-
-/* False: return_block_carefully() must do it. */
+/* False: pw_return_carefully() must do it. */
 static inline bool
-return_block(BufferPoolObject *self, pw_block *block)
+return_block(pw_block *block)
 {
     pw_class *cls = block->cls;
-    if (PW_UNLIKELY(cls == NULL || self->careful_release)) {
+    if (PW_UNLIKELY(cls->careful)) {
         return false;
     }
     pw_class_push_owner(cls, block);
     return true;
 }
 
-/* ---- Buffer ---- */
-
 static inline void
-hand_out(BufferPoolObject *self, BufferObject *buffer, pw_block *block, size_t n)
+hand_out(pw_buffer *buffer, pw_block *block, size_t n)
 {
     if (PW_UNLIKELY(block->capacity < n)) {
         Py_FatalError("poolwise: a block is smaller than what is asked of it");
     }
-
     buffer->block = block;
     buffer->size = n;
-    Py_INCREF(self);
 }
 
-static BufferObject *
-new_buffer(BufferPoolObject *self)
+static inline void
+push_spare(pw_buffer_pool *self, pw_buffer *buffer)
 {
-    BufferObject *buffer = self->spare;
+    buffer->next = self->spare;
+    self->spare = buffer;
+}
+
+/* Not yet handed out: given a block, or pushed back. */
+static pw_buffer *
+new_buffer(pw_buffer_pool *self)
+{
+    pw_buffer *buffer = self->spare;
     if (buffer != NULL) {
         self->spare = buffer->next;
         Py_SET_REFCNT(buffer, 1);
         return buffer;
     }
     pw_state *state = PyType_GetModuleState(Py_TYPE(self));
-    buffer = PyObject_New(BufferObject, state->buffer_type);
+    buffer = PyObject_New(pw_buffer, state->buffer_type);
     if (buffer != NULL) {
         buffer->block = NULL;
         buffer->views = 0;
+        buffer->used = PW_ALL_USED;
         buffer->pool = self;
+        self->buffers++;
     }
     return buffer;
 }
 
-static __attribute__((noinline)) PyObject *
-acquire_carefully(BufferPoolObject *self, PyObject *size)
+/* The innocent acquirer is warned, once a pool, and served all the same. */
+static void
+warn(pw_buffer_pool *self, const char *module, const char *category, PyObject *message)
+{
+    PyObject *type = message == NULL ? NULL : pw_python_attribute(module, category);
+    if (type == NULL || PyErr_WarnEx(type, PyUnicode_AsUTF8(message), 1) < 0) {
+        PyErr_WriteUnraisable(self->name);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(message);
+}
+
+static void
+warn_of_change(pw_buffer_pool *self, const pw_block *block, size_t offset)
+{
+    if (!self->change_warned) {
+        self->change_warned = true;
+        warn(self, "poolwise.errors", "PoolMisuseWarning",
+             PyUnicode_FromFormat("use after release: byte %zu of a block of %zu bytes of buffer "
+                                  "pool %R was written while nobody had the block: something "
+                                  "kept its address without a view; keep a memoryview instead",
+                                  offset, block->capacity, self->name));
+    }
+}
+
+static void
+warn_of_advice(pw_buffer_pool *self, int error)
+{
+    if (!self->advice_warned) {
+        self->advice_warned = true;
+        warn(self, "builtins", "RuntimeWarning",
+             PyUnicode_FromFormat("huge_pages=True: the kernel would not hear of it (%s): buffer "
+                                  "pool %R goes on with ordinary pages",
+                                  strerror(error), self->name));
+    }
+}
+
+/* The bytes that are asked for; -1 with an exception set. */
+static Py_ssize_t
+size_argument(PyObject *size)
 {
     if (!PyIndex_Check(size)) {
-        return pw_raise("UsageTypeError", "acquire(%R): a size is an int of bytes", size);
+        pw_raise("UsageTypeError", "acquire(%R): a size is an int of bytes", size);
+        return -1;
     }
     PyObject *integer = PyNumber_Index(size);
     if (integer == NULL) {
-        return NULL;
+        return -1;
     }
     Py_ssize_t n = PyLong_AsSsize_t(integer);
     Py_DECREF(integer);
     if (n == -1 && PyErr_Occurred()) {
         PyErr_Clear();
-        return pw_raise("UsageError", "acquire(%R): no block has this size; give 0 to %zd bytes",
-                        size, PY_SSIZE_T_MAX);
+        pw_raise("UsageError", "acquire(%R): no block has this size; give 0 to %zd bytes", size,
+                 PY_SSIZE_T_MAX);
+        return -1;
     }
     if (n < 0) {
-        return pw_raise("UsageError", "acquire(%zd): a size cannot be negative; give 0 or more", n);
+        pw_raise("UsageError", "acquire(%zd): a size cannot be negative; give 0 or more", n);
+        return -1;
+    }
+    return n;
+}
+
+static PyObject *
+no_block(pw_buffer_pool *self, Py_ssize_t n, pw_found found)
+{
+    if (PyErr_Occurred()) { /* a signal's handler raised while we waited */
+        return NULL;
     }
     if (self->closed) {
         return pw_raise("PoolClosed", "acquire(%zd): buffer pool %R is closed; make a new one", n,
                         self->name);
     }
-    if (!self->watched) {
-        self->watched = true;
-        if (pw_watch((PyObject *)self, self->trim_seconds) < 0) {
-            return NULL;
-        }
-    }
-    BufferObject *buffer = NULL;
-    pw_block *block = NULL;
-    bool hit;
-    Py_BEGIN_CRITICAL_SECTION(self);
-    uint64_t hits = self->hits;
-    block = find_block(self, (size_t)n);
-    hit = self->hits > hits;
-    if (block != NULL) {
-        buffer = new_buffer(self);
-        if (buffer != NULL) {
-            hand_out(self, buffer, block, (size_t)n);
-        } else {
-            return_block_carefully(self, block, 0);
-        }
-    }
-    Py_END_CRITICAL_SECTION();
-    if (block == NULL) {
+    if (found == PW_NO_MEMORY) {
         return pw_raise("OutOfMemory",
                         "acquire(%zd): the system has no memory for this block; "
                         "release buffers, or ask for less",
                         n);
     }
+    self->refused++;
+    return pw_raise("OutOfMemory",
+                    "acquire(%zd): buffer pool %R is full%s: %zu of max_bytes=%zu are out; release "
+                    "buffers sooner, or raise max_bytes",
+                    n, self->name, self->when_full == PW_FULL_WAIT ? " after wait_seconds" : "",
+                    self->warm_bytes, self->max_bytes);
+}
+
+static __attribute__((noinline)) PyObject *
+acquire_carefully(pw_buffer_pool *self, PyObject *size)
+{
+    Py_ssize_t n = size_argument(size);
+    if (n < 0) {
+        return NULL;
+    }
+    bool unwatched;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    unwatched = !self->watched && !self->closed;
+    self->watched = self->watched || unwatched;
+    Py_END_CRITICAL_SECTION();
+    if (unwatched && pw_watch((PyObject *)self, self->trim_seconds) < 0) {
+        return NULL;
+    }
+    pw_block *block = NULL;
+    bool hit = false;
+    pw_found found = PW_FULL;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    if (!self->closed) {
+        found = pw_find_block(self, (size_t)n, &block, &hit);
+        self->waits += found == PW_FULL && self->when_full == PW_FULL_WAIT;
+    }
+    Py_END_CRITICAL_SECTION();
+    if (found == PW_FULL && self->when_full == PW_FULL_WAIT) {
+        found = pw_wait_for_block(self, (size_t)n, &block, &hit);
+    }
+    if (found != PW_FOUND) {
+        return no_block(self, n, found);
+    }
+
+    pw_buffer *buffer;
+    size_t changed = block->capacity;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    buffer = new_buffer(self);
+    if (buffer != NULL) {
+        changed = pw_inspect_block(self, block);
+        hand_out(buffer, block, (size_t)n);
+    } else {
+        pw_return_carefully(self, block, NULL);
+    }
+    Py_END_CRITICAL_SECTION();
     if (buffer == NULL) {
         return NULL;
     }
+    if (changed < block->capacity) {
+        warn_of_change(self, block, changed);
+    }
+    if (block->slab != NULL && block->slab->cls->advice_errno != 0) {
+        warn_of_advice(self, block->slab->cls->advice_errno);
+    }
     if (pw_scopes_open > 0) {
         pw_scope_add(Py_TYPE(self), hit ? PW_SCOPE_HITS : PW_SCOPE_MISSES);
-        if (block->cls == NULL) {
+        if (block->slab == NULL) {
             pw_scope_add(Py_TYPE(self), PW_SCOPE_FALLBACKS);
         }
     }
-    if (self->clears_at_acquire) {
+    if (self->clear == PW_CLEAR_ACQUIRE) {
         memset(block->start, 0, (size_t)n);
     }
     return (PyObject *)buffer;
 }
 
-static PyObject *
-buffer_pool_acquire(BufferPoolObject *self, PyObject *size)
+PyObject *
+pw_acquire(pw_buffer_pool *self, PyObject *size)
 {
-    BufferObject *buffer = NULL;
+    pw_buffer *buffer = NULL;
     Py_BEGIN_CRITICAL_SECTION(self);
     size_t last = (size_t)pw_small_int(size) - 1; /* not a small int, or 0: beyond every limit */
     if (PW_LIKELY(last < self->size_limit)) {
-        pw_class *cls = &self->classes[pw_class_index(last)];
-        if (PW_LIKELY(cls->idle != NULL && self->spare != NULL && pw_scopes_open == 0)) {
+        pw_class *cls = pw_class_for(self, last);
+        if (PW_LIKELY(cls->idle != NULL && self->spare != NULL && pw_scopes_open == 0 &&
+                      self->hits < self->check_at)) {
             buffer = self->spare;
             self->spare = buffer->next;
             self->hits++;
             Py_SET_REFCNT(buffer, 1);
-            hand_out(self, buffer, pw_class_pop_owner(cls), last + 1);
+            hand_out(buffer, pw_class_pop_owner(cls), last + 1);
         }
     }
     Py_END_CRITICAL_SECTION();
     return PW_LIKELY(buffer != NULL) ? (PyObject *)buffer : acquire_carefully(self, size);
 }
 
-static void buffer_dealloc(BufferObject *self);
-
 static PyObject *
-views_alive(BufferObject *self)
+views_alive(pw_buffer *self)
 {
     return pw_raise("ViewsAlive",
                     "release(): this buffer still has %zd view%s; drop them first, or let the last "
@@ -316,7 +250,7 @@ released(void)
 }
 
 static PyObject *
-buffer_release(BufferObject *self, PyObject *Py_UNUSED(ignored))
+buffer_release(pw_buffer *self, PyObject *Py_UNUSED(ignored))
 {
     bool viewed;
     Py_BEGIN_CRITICAL_SECTION2(self, self->pool);
@@ -324,8 +258,8 @@ buffer_release(BufferObject *self, PyObject *Py_UNUSED(ignored))
     pw_block *block = self->block;
     if (PW_LIKELY(!viewed && block != NULL)) {
         self->block = NULL;
-        if (PW_UNLIKELY(!return_block(self->pool, block))) {
-            return_block_carefully(self->pool, block, self->size);
+        if (PW_UNLIKELY(!return_block(block))) {
+            pw_return_carefully(self->pool, block, self);
         }
     }
     Py_END_CRITICAL_SECTION2();
@@ -336,13 +270,13 @@ buffer_release(BufferObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-buffer_enter(BufferObject *self, PyObject *Py_UNUSED(ignored))
+buffer_enter(pw_buffer *self, PyObject *Py_UNUSED(ignored))
 {
     return self->block == NULL ? released() : Py_NewRef(self);
 }
 
 static PyObject *
-buffer_exit(BufferObject *self, PyObject *const *args, Py_ssize_t nargs)
+buffer_exit(pw_buffer *self, PyObject *const *args, Py_ssize_t nargs)
 {
     bool failing = nargs > 0 && args[0] != Py_None;
     if (failing && self->views > 0) {
@@ -351,41 +285,60 @@ buffer_exit(BufferObject *self, PyObject *const *args, Py_ssize_t nargs)
     return buffer_release(self, NULL);
 }
 
-static __attribute__((noinline)) void
-buffer_dealloc_carefully(BufferObject *self)
+void
+pw_free_buffer(pw_buffer *self)
 {
-    pw_block *block = self->block;
-    self->block = NULL;
-    Py_BEGIN_CRITICAL_SECTION(self->pool);
-    return_block_carefully(self->pool, block, self->size);
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+static __attribute__((noinline)) void
+buffer_dealloc_carefully(pw_buffer *self)
+{
+    pw_buffer_pool *pool = self->pool;
+    bool orphan, last;
+    Py_BEGIN_CRITICAL_SECTION(pool);
+    if (self->block != NULL) {
+        pw_return_carefully(pool, self->block, self);
+        self->block = NULL;
+    }
+    orphan = pool->orphaned;
+    if (!orphan) {
+        push_spare(pool, self);
+    }
+    last = orphan && --pool->buffers == 0;
     Py_END_CRITICAL_SECTION();
-    buffer_dealloc(self);
+    if (orphan) {
+        pw_free_buffer(self);
+    }
+    if (last) {
+        pw_free_buffer_pool(pool);
+    }
 }
 
 static void
-buffer_dealloc(BufferObject *self)
+buffer_dealloc(pw_buffer *self)
 {
-    BufferPoolObject *pool = self->pool;
-    pw_block *block = self->block;
-    bool done = true;
+    pw_buffer_pool *pool = self->pool;
+    bool done;
     Py_BEGIN_CRITICAL_SECTION(pool);
-    if (block != NULL) {
-        done = return_block(pool, block);
+    done = !pool->orphaned;
+    if (PW_UNLIKELY(self->block != NULL)) {
+        done = return_block(self->block);
+        self->block = done ? NULL : self->block;
     }
     if (PW_LIKELY(done)) {
-        self->next = pool->spare;
-        pool->spare = self;
+        push_spare(pool, self);
     }
     Py_END_CRITICAL_SECTION();
     if (PW_UNLIKELY(!done)) {
         buffer_dealloc_carefully(self);
-        return;
     }
-    Py_DECREF(pool);
 }
 
 static void
-buffer_releasebuffer(BufferObject *self, Py_buffer *Py_UNUSED(view))
+buffer_releasebuffer(pw_buffer *self, Py_buffer *Py_UNUSED(view))
 {
     Py_BEGIN_CRITICAL_SECTION(self);
     self->views--;
@@ -393,7 +346,7 @@ buffer_releasebuffer(BufferObject *self, Py_buffer *Py_UNUSED(view))
 }
 
 static int
-buffer_getbuffer(BufferObject *self, Py_buffer *view, int flags)
+buffer_getbuffer(pw_buffer *self, Py_buffer *view, int flags)
 {
     char *start;
     Py_BEGIN_CRITICAL_SECTION(self);
@@ -413,7 +366,7 @@ buffer_getbuffer(BufferObject *self, Py_buffer *view, int flags)
 }
 
 static Py_ssize_t
-buffer_length(BufferObject *self)
+buffer_length(pw_buffer *self)
 {
     if (self->block == NULL) {
         released();
@@ -423,322 +376,67 @@ buffer_length(BufferObject *self)
 }
 
 static PyObject *
-buffer_released(BufferObject *self, void *Py_UNUSED(closure))
+buffer_released(pw_buffer *self, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(self->block == NULL);
 }
 
 static PyObject *
-buffer_repr(BufferObject *self)
+buffer_get_used(pw_buffer *self, void *Py_UNUSED(closure))
+{
+    size_t size;
+    bool out;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    out = self->block != NULL;
+    size = self->used == PW_ALL_USED ? self->size : self->used;
+    Py_END_CRITICAL_SECTION();
+    return out ? PyLong_FromSize_t(size) : released();
+}
+
+/* The block's class becomes the careful one: so its return is counted, and others cost nothing. */
+static int
+buffer_set_used(pw_buffer *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    if (value == NULL || !PyIndex_Check(value)) {
+        pw_raise("UsageTypeError", "used=%R: give an int of bytes", value ? value : Py_None);
+        return -1;
+    }
+    Py_ssize_t used = PyNumber_AsSsize_t(value, NULL);
+    if (used == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    bool out;
+    Py_ssize_t size;
+    Py_BEGIN_CRITICAL_SECTION2(self, self->pool);
+    out = self->block != NULL;
+    size = (Py_ssize_t)self->size;
+    if (out && used >= 0 && used <= size) {
+        self->used = (size_t)used;
+        if (self->block->slab != NULL) {
+            self->block->cls = &self->pool->special;
+        }
+    }
+    Py_END_CRITICAL_SECTION2();
+    if (!out) {
+        released();
+        return -1;
+    }
+    if (used < 0 || used > size) {
+        pw_raise("UsageError", "used=%R: this buffer has %zd bytes; give 0 to %zd", value, size,
+                 size);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *
+buffer_repr(pw_buffer *self)
 {
     if (self->block == NULL) {
         return PyUnicode_FromString("<poolwise.Buffer, released>");
     }
     return PyUnicode_FromFormat("<poolwise.Buffer, %zu bytes of %R>", self->size, self->pool->name);
 }
-
-/* ---- life of a BufferPool ---- */
-
-static int
-bytes_argument(PyObject *value, const char *name, size_t *bytes)
-{
-    if (!PyIndex_Check(value)) {
-        pw_raise("UsageTypeError", "%s=%R is not an int: give a number of bytes", name, value);
-        return -1;
-    }
-    PyObject *integer = PyNumber_Index(value);
-    if (integer == NULL) {
-        return -1;
-    }
-    Py_ssize_t number = PyLong_AsSsize_t(integer);
-    Py_DECREF(integer);
-    if (number <= 0 || (size_t)number > (size_t)1 << PW_SIZE_MAX_LOG2) {
-        PyErr_Clear();
-        pw_raise("UsageError", "%s=%R is out of range: give 1 to 2**%d bytes", name, value,
-                 PW_SIZE_MAX_LOG2);
-        return -1;
-    }
-    *bytes = (size_t)number;
-    return 0;
-}
-
-static int
-clear_argument(PyObject *value, ClearPolicy *clear)
-{
-    static const char *const names[] = {"never", "acquire", "release"};
-    for (int i = 0; value != NULL && i < 3; i++) {
-        if (PyUnicode_Check(value) && PyUnicode_CompareWithASCIIString(value, names[i]) == 0) {
-            *clear = (ClearPolicy)i;
-            return 0;
-        }
-    }
-    if (value == NULL) {
-        return 0;
-    }
-    pw_raise("UsageError", "clear=%R is no policy: give 'never', 'acquire' or 'release'", value);
-    return -1;
-}
-
-static PyObject *
-buffer_pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"max_size", "max_bytes", "clear", "name", "trim_seconds", NULL};
-    PyObject *max_size = NULL, *max_bytes = NULL, *clear_name = NULL, *name = NULL;
-    PyObject *trim_seconds = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOOO:BufferPool", names, &max_size,
-                                     &max_bytes, &clear_name, &name, &trim_seconds)) {
-        return NULL;
-    }
-    if (max_size == NULL || max_bytes == NULL) {
-        return pw_raise("UsageTypeError",
-                        "BufferPool() has no bound: give max_size=, the largest buffer, and "
-                        "max_bytes=, that of all together");
-    }
-    size_t size_limit, bytes_limit;
-    ClearPolicy clear = CLEAR_NEVER;
-    double seconds = PW_TRIM_SECONDS;
-    if (bytes_argument(max_size, "max_size", &size_limit) < 0 ||
-        bytes_argument(max_bytes, "max_bytes", &bytes_limit) < 0 ||
-        clear_argument(clear_name, &clear) < 0 ||
-        (trim_seconds != NULL && pw_seconds_argument(trim_seconds, "trim_seconds", &seconds) < 0)) {
-        return NULL;
-    }
-    size_t class_count = pw_class_index(size_limit - 1) + 1;
-    size_t block_bytes = pw_class_capacity(class_count - 1);
-    if (bytes_limit < block_bytes) {
-        return pw_raise("UsageError",
-                        "max_bytes=%zu cannot hold one block of max_size=%zu: raise max_bytes to "
-                        "%zu or more",
-                        bytes_limit, size_limit, block_bytes);
-    }
-    PyObject *pool_name = pw_name_argument(name, "buffers");
-    if (pool_name == NULL) {
-        return NULL;
-    }
-    BufferPoolObject *self = (BufferPoolObject *)type->tp_alloc(type, 0);
-    if (self == NULL) {
-        Py_DECREF(pool_name);
-        return NULL;
-    }
-    self->name = pool_name;
-    self->classes = calloc(class_count, sizeof(pw_class));
-    if (self->classes == NULL) {
-        Py_DECREF(self);
-        return PyErr_NoMemory();
-    }
-    self->class_count = class_count;
-    for (size_t i = 0; i < class_count; i++) {
-        self->classes[i].capacity = pw_class_capacity(i);
-        self->classes[i].index = i;
-    }
-    self->max_size = size_limit;
-    self->size_limit = clear == CLEAR_ACQUIRE ? 0 : size_limit;
-    self->max_bytes = bytes_limit;
-    self->clear = clear;
-    self->clears_at_acquire = clear == CLEAR_ACQUIRE;
-    self->careful_release = clear == CLEAR_RELEASE;
-    self->trim_seconds = seconds;
-    self->watched = seconds == 0.0;
-    return (PyObject *)self;
-}
-
-static void
-doom_all(BufferPoolObject *self)
-{
-    for (size_t i = 0; i < self->class_count; i++) {
-        pw_class_doom_all(&self->classes[i]);
-    }
-}
-
-/* Frees all spare Buffers but `keep`: counting them at each death would cost the hot path. */
-static void
-free_spares(BufferPoolObject *self, size_t keep)
-{
-    BufferObject **end = &self->spare;
-    for (; *end != NULL && keep > 0; keep--) {
-        end = &(*end)->next;
-    }
-    BufferObject *spare = *end;
-    *end = NULL;
-    while (spare != NULL) {
-        BufferObject *next = spare->next;
-        PyTypeObject *type = Py_TYPE(spare);
-        PyObject_Free(spare);
-        Py_DECREF(type);
-        spare = next;
-    }
-}
-
-/* Policy `demand`, for each class on its own: see pool_trim.c. */
-static PyObject *
-buffer_pool_trim(BufferPoolObject *self, PyObject *const *args, Py_ssize_t count)
-{
-    pw_reason reason;
-    if (pw_reason_argument(args, count, &reason) < 0) {
-        return NULL;
-    }
-    Py_BEGIN_CRITICAL_SECTION(self);
-    for (size_t i = 0; i < self->class_count; i++) {
-        pw_class_trim(&self->classes[i]);
-    }
-    free_spares(self, SPARE_BUFFERS_MAX);
-    self->trims[reason]++;
-    Py_END_CRITICAL_SECTION();
-    return PyLong_FromSize_t(cool_all_doomed(self));
-}
-
-static PyObject *
-buffer_pool_clear(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
-{
-    Py_BEGIN_CRITICAL_SECTION(self);
-    doom_all(self);
-    Py_END_CRITICAL_SECTION();
-    return PyLong_FromSize_t(cool_all_doomed(self));
-}
-
-static PyObject *
-buffer_pool_close(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
-{
-    Py_BEGIN_CRITICAL_SECTION(self);
-    self->closed = true;
-    self->careful_release = true;
-    self->size_limit = 0;
-    doom_all(self);
-    Py_END_CRITICAL_SECTION();
-    cool_all_doomed(self);
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-buffer_pool_enter(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return Py_NewRef(self);
-}
-
-static PyObject *
-buffer_pool_exit(BufferPoolObject *self, PyObject *const *Py_UNUSED(args),
-                 Py_ssize_t Py_UNUSED(nargs))
-{
-    return buffer_pool_close(self, NULL);
-}
-
-static PyObject *
-buffer_pool_stats(BufferPoolObject *self, PyObject *Py_UNUSED(ignored))
-{
-    size_t warm = 0, idle = 0, idle_bytes = 0, high_water = self->fallbacks_high_water;
-    PyObject *trims = pw_by_reason(self->trims);
-    if (trims == NULL) {
-        return NULL;
-    }
-    PyObject *values;
-    Py_BEGIN_CRITICAL_SECTION(self);
-    for (size_t i = 0; i < self->class_count; i++) {
-        pw_class *cls = &self->classes[i];
-        size_t idle_here = pw_list_length(cls->idle) + pw_list_length(cls->doomed);
-        idle += idle_here;
-        idle_bytes += idle_here * cls->capacity;
-        warm += cls->warm_count;
-        high_water += cls->high_water;
-    }
-    unsigned long long gets = self->hits + self->misses;
-    values = Py_BuildValue(
-        "{s:O,s:K,s:K,s:K,s:K,s:K,s:K,s:n,s:n,s:n,s:n,s:n,s:n,s:n,s:O,s:K}", "name", self->name,
-        "gets", gets, "hits", (unsigned long long)self->hits, "misses",
-        (unsigned long long)self->misses, "fallbacks",
-        (unsigned long long)(self->too_big + self->over_budget), "fallbacks_too_big",
-        (unsigned long long)self->too_big, "fallbacks_over_budget",
-        (unsigned long long)self->over_budget, "out",
-        (Py_ssize_t)(warm - idle + self->fallbacks_out), "high_water", (Py_ssize_t)high_water,
-        "idle", (Py_ssize_t)idle, "idle_bytes", (Py_ssize_t)idle_bytes, "out_bytes",
-        (Py_ssize_t)(self->warm_bytes - idle_bytes), "fallback_bytes",
-        (Py_ssize_t)self->fallback_bytes, "max_bytes", (Py_ssize_t)self->max_bytes,
-        "trims_by_reason", trims, "trimmed", (unsigned long long)self->trimmed);
-    Py_END_CRITICAL_SECTION();
-    Py_DECREF(trims);
-    return pw_report("BufferPoolStats", values);
-}
-
-static void
-buffer_pool_dealloc(BufferPoolObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    if (self->weakrefs != NULL) {
-        PyObject_ClearWeakRefs((PyObject *)self);
-    }
-    if (self->classes != NULL) {
-        doom_all(self); /* no Buffer lives, so nothing is out, and every slab is unmapped */
-        cool_doomed(self, SIZE_MAX);
-        free(self->classes);
-    }
-    free_spares(self, 0);
-    Py_XDECREF(self->name);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-static PyObject *
-buffer_pool_repr(BufferPoolObject *self)
-{
-    return PyUnicode_FromFormat("<poolwise.BufferPool %R, %zu of %zu bytes>", self->name,
-                                self->warm_bytes, self->max_bytes);
-}
-
-static PyMethodDef buffer_pool_methods[] = {
-    {"acquire", (PyCFunction)buffer_pool_acquire, METH_O,
-     "acquire($self, n, /)\n--\n\nA writable Buffer of exactly n bytes, contents undefined unless "
-     "the\n"
-     "pool clears. Larger than max_size or over max_bytes: a block outside the pool, counted as\n"
-     "a fallback. Raises UsageError (a ValueError) for a negative or huge n, PoolClosed\n"
-     "(a ValueError), OutOfMemory (a MemoryError).\n\n"
-     ">>> with buffers.acquire(4096) as buffer:\n...     file.readinto(buffer)"},
-    {"trim", (PyCFunction)(void (*)(void))buffer_pool_trim, METH_FASTCALL,
-     "trim($self, reason='call', /)\n--\n\nGive half of what was idle all the time since the last "
-     "trim back to "
-     "the\n"
-     "kernel; how many bytes that was. The timer calls it every trim_seconds."},
-    {"clear", (PyCFunction)buffer_pool_clear, METH_NOARGS,
-     "clear($self, /)\n--\n\nGive every idle block back to the kernel; how many bytes that was."},
-    {"close", (PyCFunction)buffer_pool_close, METH_NOARGS,
-     "close($self, /)\n--\n\nGive every idle block back, and every block that is out when it "
-     "returns.\n"
-     "Buffers that are out stay valid; acquire raises PoolClosed."},
-    {"stats", (PyCFunction)buffer_pool_stats, METH_NOARGS,
-     "stats($self, /)\n--\n\nEvery counter and level, as a BufferPoolStats."},
-    {"__enter__", (PyCFunction)buffer_pool_enter, METH_NOARGS, "The pool."},
-    {"__exit__", (PyCFunction)(void (*)(void))buffer_pool_exit, METH_FASTCALL, "Closes the pool."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMemberDef buffer_pool_members[] = {
-    {"name", T_OBJECT, offsetof(BufferPoolObject, name), READONLY, "The pool's name."},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(BufferPoolObject, weakrefs), READONLY, NULL},
-    {NULL},
-};
-
-static PyType_Slot buffer_pool_slots[] = {
-    {Py_tp_doc,
-     "BufferPool(*, max_size, max_bytes, clear='never', name=None, trim_seconds=60.0)\n--\n\n"
-     "Blocks of memory for buffers, reused when the last reference and the last view are gone.\n\n"
-     "max_size: int, bytes of the largest buffer that is pooled. max_bytes: int, bytes of all\n"
-     "blocks together, idle and out. clear: 'never', or zero the bytes at 'acquire' or 'release'.\n"
-     "name: str, for reports. trim_seconds: float, period of the timer trim, None for none.\n"
-     "Raises UsageError (a ValueError) and UsageTypeError (a TypeError).\n\n"
-     ">>> buffers = poolwise.BufferPool(max_size=1 << 20, max_bytes=64 << 20)\n"
-     ">>> buffer = buffers.acquire(1000)\n>>> len(buffer)\n1000"},
-    {Py_tp_new, buffer_pool_new},
-    {Py_tp_dealloc, buffer_pool_dealloc},
-    {Py_tp_repr, buffer_pool_repr},
-    {Py_tp_methods, buffer_pool_methods},
-    {Py_tp_members, buffer_pool_members},
-    {0, NULL},
-};
-
-static PyType_Spec buffer_pool_spec = {
-    .name = "poolwise.BufferPool",
-    .basicsize = sizeof(BufferPoolObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
-    .slots = buffer_pool_slots,
-};
 
 static PyMethodDef buffer_methods[] = {
     {"release", (PyCFunction)buffer_release, METH_NOARGS,
@@ -752,6 +450,12 @@ static PyMethodDef buffer_methods[] = {
 
 static PyGetSetDef buffer_getset[] = {
     {"released", (getter)buffer_released, NULL, "Whether the block has gone back.", NULL},
+    {"used", (getter)buffer_get_used, (setter)buffer_set_used,
+     "How many of its bytes were needed, to be told before its release; all unless told.\n\n"
+     "The pool keeps the sums of each size class: stats().classes names those whose users ask\n"
+     "for much more than they need. It cannot help itself: n bytes are asked for, and n bytes\n"
+     "it gives. Raises UsageError (a ValueError) outside of 0 to len(buffer).",
+     NULL},
     {NULL},
 };
 
@@ -767,25 +471,9 @@ static PyType_Slot buffer_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec buffer_spec = {
+PyType_Spec pw_buffer_spec = {
     .name = "poolwise.Buffer",
-    .basicsize = sizeof(BufferObject),
+    .basicsize = sizeof(pw_buffer),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = buffer_slots,
 };
-
-int
-pw_add_buffer(PyObject *module)
-{
-    pw_state *state = pw_state_of(module);
-    state->buffer_pool_type =
-        (PyTypeObject *)PyType_FromModuleAndSpec(module, &buffer_pool_spec, NULL);
-    if (state->buffer_pool_type == NULL || PyModule_AddType(module, state->buffer_pool_type) < 0) {
-        return -1;
-    }
-    state->buffer_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &buffer_spec, NULL);
-    if (state->buffer_type == NULL || PyModule_AddType(module, state->buffer_type) < 0) {
-        return -1;
-    }
-    return 0;
-}

@@ -2,14 +2,24 @@
 #define Py_BUILD_CORE_MODULE 1
 #include "pystack.h"
 
+#if PY_VERSION_HEX >= 0x030e0000
+#include "internal/pycore_interpframe.h"
+#else
 #include "internal/pycore_frame.h"
+#endif
+
+#if PY_VERSION_HEX >= 0x030e0000
+#define FRAME_CODE(frame) PyStackRef_AsPyObjectBorrow((frame)->f_executable)
+#elif PY_VERSION_HEX >= 0x030d0000
+#define FRAME_CODE(frame) ((frame)->f_executable)
+#else
+#define FRAME_CODE(frame) ((PyObject *)(frame)->f_code)
+#endif
 
 #if PY_VERSION_HEX >= 0x030d0000
 #define FIRST_FRAME(tstate) ((tstate)->current_frame)
-#define FRAME_CODE(frame) ((frame)->f_executable)
 #else
 #define FIRST_FRAME(tstate) ((tstate)->cframe->current_frame)
-#define FRAME_CODE(frame) ((PyObject *)(frame)->f_code)
 #endif
 
 int

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from poolwise._core import Buffer, BufferPool, Lease, Pool, statistics
+from poolwise.pools.buffer_report import BufferClassStats, BufferPoolStats
+from poolwise.pools.fit import fit_classes
 from poolwise.pools.null import NullPool
-from poolwise.pools.report import BufferPoolStats, LocalStats, PoolStats
+from poolwise.pools.report import LocalStats, PoolStats
 
 __all__ = [
     "Buffer",
+    "BufferClassStats",
     "BufferPool",
     "BufferPoolStats",
     "Lease",
@@ -15,5 +18,6 @@ __all__ = [
     "NullPool",
     "Pool",
     "PoolStats",
+    "fit_classes",
     "statistics",
 ]

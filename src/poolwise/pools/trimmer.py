@@ -14,7 +14,9 @@ Three triggers:
 
 The thread starts with the first pool that has something to keep, holds pools by weak references
 only, and takes the GIL for some tens of microseconds every POLL_SECONDS, to look at the notes and
-at the memory. After a fork the child starts its own; a sub-interpreter has none.
+at the memory. It ends before a fork and starts again after it, in parent and child: the child of a
+program with several threads may deadlock, and CPython warns of it from 3.12 on (3.13.0 to 3.13.9
+and 3.14.0 count the threads so late that they warn all the same). A sub-interpreter has none.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 5.0
 STOP_SECONDS = 1.0  # how long the end of the program may wait for a trim under way
+FORK_SECONDS = 0.1  # how long a fork may
 
 
 @dataclass(slots=True)
@@ -59,6 +62,7 @@ class Trimmer:
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._forking = False
         self._watched: list[_Watched] = []
         self._collected = False
         self._tier: pressure.Tier = "low"
@@ -77,7 +81,7 @@ class Trimmer:
             self._collected = True
 
     def _start(self) -> None:
-        if self._thread is not None or self._stopping:
+        if self._thread is not None or self._stopping or self._forking:
             return
         thread = threading.Thread(target=self._run, name="poolwise-trimmer", daemon=True)
         try:
@@ -104,9 +108,9 @@ class Trimmer:
                     self._trim(watched, "timer", now)
 
     def _sleep(self, until: float) -> bool:
-        """Sleep until then, or until a pool is due; False when program or last pool ends."""
+        """Sleep until then, or until a pool is due; False: there is nothing to stay for."""
         with self._wake:
-            while not self._stopping:
+            while not (self._stopping or self._forking):
                 self._watched = [one for one in self._watched if one.pool() is not None]
                 if not self._watched:
                     break
@@ -150,18 +154,46 @@ class Trimmer:
             self._wake.notify()
         with contextlib.suppress(ValueError):
             gc.callbacks.remove(self._note_collection)
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(STOP_SECONDS)
+        _wait_for(thread, STOP_SECONDS)
 
-    def restart_after_fork(self) -> None:
-        """In the child: the thread is gone, and perhaps it held the lock."""
+    def before_fork(self) -> None:
+        """End the thread for the time of the fork."""
+        with self._wake:
+            self._forking = True
+            thread = self._thread
+            self._wake.notify()
+        _wait_for(thread, FORK_SECONDS)
+
+    def after_fork_in_parent(self) -> None:
+        """Have the thread again."""
+        with self._wake:
+            self._forking = False
+            if self._watched:
+                self._start()
+
+    def after_fork_in_child(self) -> None:
+        """Have one here too. If it did not end in time, it is gone, and perhaps held the lock."""
         self._wake = threading.Condition()
         self._thread = None
-        if self._watched and not self._stopping:
-            self._start()
+        self.after_fork_in_parent()
+
+
+def _wait_for(thread: threading.Thread | None, seconds: float) -> None:
+    """Until it has ended, but not for ever: a finalizer may be waiting for the caller."""
+    if thread is None or thread is threading.current_thread():
+        return
+    end = time.monotonic() + seconds
+    thread.join(seconds)
+    # Up to 3.12 the kernel has a thread that was joined for a moment more.
+    while os.path.exists(f"/proc/self/task/{thread.native_id}") and time.monotonic() < end:
+        time.sleep(0)
 
 
 _trimmer = Trimmer()
 watch = _trimmer.watch
 atexit.register(_trimmer.stop)
-os.register_at_fork(after_in_child=_trimmer.restart_after_fork)
+os.register_at_fork(
+    before=_trimmer.before_fork,
+    after_in_parent=_trimmer.after_fork_in_parent,
+    after_in_child=_trimmer.after_fork_in_child,
+)
