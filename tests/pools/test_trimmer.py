@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,11 +20,11 @@ class Thing:
 
 
 @pytest.fixture(autouse=True)
-def own_trimmer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_trimmer(monkeypatch: pytest.MonkeyPatch) -> Iterator[trimmer.Trimmer]:
     own = trimmer.Trimmer()
     monkeypatch.setattr(trimmer, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(trimmer, "watch", own.watch)
-    yield
+    yield own
     own.stop()
     assert own._note_collection not in gc.callbacks
 
@@ -65,14 +67,16 @@ def test_the_timer_gives_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(reasons(pool)) == {"timer"}
 
 
-def test_a_full_collection_trims_soon_after(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_collection_trims_soon_after(
+    own_trimmer: trimmer.Trimmer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     memory_is("low", monkeypatch)
-    pool = filled(0.4)
-    before = pool.stats().trims
-    time.sleep(0.2)  # a quarter of the period has passed
+    pool = filled(3600)
+    for watched in own_trimmer._watched:
+        watched.trimmed -= 1000  # more than a quarter of the period has passed
     gc.collect()
-    wait_until(lambda: pool.stats().trims > before)
-    assert "collection" in reasons(pool)
+    wait_until(lambda: pool.stats().trims == 1)
+    assert reasons(pool) == {"collection": 1}
 
 
 def test_collections_all_the_time_leave_the_pool_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,3 +124,34 @@ def test_the_thread_ends_with_the_last_pool(monkeypatch: pytest.MonkeyPatch) -> 
     del pool
     wait_until(lambda: own._thread is None)
     own.stop()
+
+
+LATE = ((3, 13), (3, 13, 10)), ((3, 14), (3, 14, 1))
+FORK = """
+import os, threading, time
+import poolwise
+pool = poolwise.Pool(list, trim="aged", max_age=1000, trim_seconds=0.005)
+pool.put(pool.get())
+def trims():
+    before, end = pool.stats().trims, time.monotonic() + 30
+    while pool.stats().trims < before + 2:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+for _ in range(20):
+    trims()
+    child = os.fork()
+    if child == 0:
+        trims()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+trims()
+print([thread.name for thread in threading.enumerate()])
+"""
+
+
+def test_a_fork_meets_no_thread_and_both_sides_trim_on() -> None:
+    warnings = "default" if any(a <= sys.version_info < b for a, b in LATE) else "error"
+    done = subprocess.run(
+        [sys.executable, "-W", warnings, "-c", FORK], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "['MainThread', 'poolwise-trimmer']\n", done.stderr
