@@ -53,7 +53,7 @@ def test_a_plot_is_drawn(tmp_path: Path) -> None:
     [
         (("paths", "--plot", "paths.txt"), "use a name that ends in .svg, .png or .pdf"),
         (("paths", "--json", "/no/such/folder/x.json"), "cannot write /no/such/folder/x.json"),
-        (("path",), "invalid choice: 'pathes'"),
+        (("path",), "invalid choice: 'path'"),
     ],
 )
 def test_bad_arguments(words: tuple[str, ...], sentence: str) -> None:

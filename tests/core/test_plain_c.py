@@ -15,7 +15,12 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parent.parent / "src" / "poolwise" / "_core"
-DRIVERS = sorted(path.stem for path in HERE.glob("*.c") if not path.stem.endswith("_threads"))
+INTERLEAVINGS = "queue_interleavings"
+DRIVERS = sorted(
+    path.stem
+    for path in HERE.glob("*.c")
+    if not path.stem.endswith("_threads") and path.stem != INTERLEAVINGS
+)
 THREADED = sorted(path.stem for path in HERE.glob("*_threads.c"))
 WITHOUT_GIL = "-DPW_ATOMICS=1"
 STRICT = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-I", str(CORE)]
@@ -68,3 +73,15 @@ def test_a_planted_race_is_found(name: str, tmp_path: Path) -> None:
     done = run_threaded(name, tmp_path, "-DPLANT_RACE")
     assert done.returncode != 0
     assert "ThreadSanitizer: data race" in done.stderr or "not so" in done.stdout
+
+
+def test_every_interleaving_of_the_queue_is_right(tmp_path: Path) -> None:
+    done = run(compiled(INTERLEAVINGS, tmp_path))  # it changes stacks: not for the sanitizers
+    assert done.returncode == 0, done.stdout
+    assert int(done.stdout.split()[0]) > 100_000
+
+
+def test_a_planted_race_is_met_in_some_interleaving(tmp_path: Path) -> None:
+    done = run(compiled(INTERLEAVINGS, tmp_path, "-DPLANT_RACE"))
+    assert done.returncode == 1
+    assert "not so: seen[value] == 0" in done.stdout

@@ -1,0 +1,43 @@
+"""A short stress in every run of the tests; `make stress` runs the long one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("stress.py")
+LEAKY = """
+import sys
+sys.argv = ["stress.py", "--operations", "20000"]
+import stress
+taken = stress.Stress.take
+def twice(self, me):  # a pool with the fault that is looked for
+    thing = taken(self, me)
+    self.pool.put(thing)
+    self.survivors.append([thing])
+    return thing
+stress.Stress.take = twice
+stress.main()
+"""
+
+
+@pytest.mark.parametrize("policy", ["demand", "victim", "aged", "clear"])
+def test_every_thing_has_one_owner(policy: str) -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--operations", "200000", "--policy", policy],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "every thing had one owner" in done.stdout, done.stderr
+
+
+def test_a_second_owner_would_be_seen() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEAKY], capture_output=True, text=True, cwd=SCRIPT.parent
+    )
+    assert done.returncode == 1
+    assert "stress: Fault: a thing of thread" in done.stderr
