@@ -182,12 +182,19 @@ test-all: ## all tests on each of Python 3.11, 3.12 and 3.13 that is here
 		$(MAKE) test PYTHON="$$python" VENV=.venv-$$version BUILD=build/$$version; \
 	done
 
-# Left out without the GIL: the sampler refuses to run there, and with it all that stands on it.
+# Of the core and the pools only. Left out: the sampler refuses to run without the GIL, and with it
+# all that stands on it; 3.14 and 3.15 are looked at for the pools' sake. What has no wheel for such
+# a Python is not compiled, but taken older or left out.
+test-ft test-sid: TESTS = tests/core tests/pools tests/test_free_threaded.py
+test-ft test-sid: DEV = --only-binary=:all: pytest pytest-timeout pytest-xdist hypothesis numpy
+
 .PHONY: test-ft
 test-ft: ## the tests of the core and the pools on a free-threaded Python
 	@python="$$(.ci/ft-python)" || { status=$$?; [ $$status = 75 ] && exit 0; exit $$status; }; \
-	$(MAKE) test PYTHON="$$python" VENV=.venv-ft BUILD=build/ft TESTS="tests/core tests/pools" \
-		DEV="--only-binary=:all: pytest pytest-timeout pytest-xdist hypothesis numpy sybil"
+	version="$$("$$python" -c 'import sys; print("%d.%dt" % sys.version_info[:2])')"; \
+	echo "== Python $$version: $$python; left out: all that samples, which needs the GIL"; \
+	$(MAKE) test PYTHON="$$python" VENV=.venv-$$version BUILD=build/$$version TESTS="$(TESTS)" \
+		DEV="$(DEV)"
 
 .PHONY: ft-python
 ft-python: ## a free-threaded Python: found, or built from Debian's source into the user's cache
@@ -195,7 +202,13 @@ ft-python: ## a free-threaded Python: found, or built from Debian's source into 
 
 .PHONY: test-sid
 test-sid: ## the tests of the core and the pools on 3.14 and 3.15, in a Debian sid tree (root)
-	@.ci/sid || [ $$? = 75 ]
+	@.ci/sid JOBS=$(JOBS) TESTS="$(TESTS)" DEV="$(DEV)" || [ $$? = 75 ]
+
+.PHONY: stress
+stress: $(VENV)/.built ## 10^8 operations of threads on one pool, with GIL and without: half an hour
+	$(VENV)/bin/python tests/threads/stress.py --operations 100000000
+	if [ -x .venv-3.13t/bin/python ]; then \
+		.venv-3.13t/bin/python tests/threads/stress.py --operations 100000000; fi
 
 .PHONY: docs
 docs: $(VENV)/.docs $(VENV)/.built ## the documentation, into docs/_build/html

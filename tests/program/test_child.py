@@ -209,7 +209,8 @@ def test_nothing_is_imported_before_the_program_even_for_settings(tmp_path: Path
 
 
 def test_interrupt_from_outside_ends_it_as_under_python(tmp_path: Path) -> None:
-    write(tmp_path, "import signal; print('ready', flush=True); signal.pause()")
+    # In short sleeps: an interrupt just before a long one would wait for its end.
+    write(tmp_path, "import time\nwhile not print('ready', flush=True): time.sleep(0.05)")
     ends = []
     for command in (
         [sys.executable, "app.py"],

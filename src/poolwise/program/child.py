@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def _strip(traceback: "Any") -> "Any":
     """The traceback without our own frames at its top."""
-    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+    ours = _strip.__code__.co_filename  # 3.14 has taken __file__ away by now
+    while traceback is not None and traceback.tb_frame.f_code.co_filename == ours:
         traceback = traceback.tb_next
     return traceback
 
@@ -118,7 +119,9 @@ def _script_code(path: str, main: "ModuleType") -> "Any":
 
     kind = SourcelessFileLoader if path.endswith(".pyc") else SourceFileLoader
     loader = kind("__main__", path)
-    main.__dict__.update(__file__=path, __cached__=None, __loader__=loader)
+    main.__dict__.update(__file__=path, __loader__=loader)
+    if sys.version_info < (3, 15):
+        main.__dict__["__cached__"] = None
     if kind is SourcelessFileLoader:
         return loader.get_code("__main__")
     return compile(loader.get_data(path), path, "exec", dont_inherit=True)
