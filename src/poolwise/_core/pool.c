@@ -224,17 +224,20 @@ check_is_due(pw_pool *self, pw_local *local, bool private)
     return due;
 }
 
-/* Shows the checker an object that get is about to give; -1 with an exception set. */
+/* Shows the checker an object that get is about to give; -1 with an exception set. The filter is
+ * set afterwards: a put of another thread that finds nothing tracked may have cleared it before. */
 static int
-check_got(pw_pool *self, PyObject *object)
+check_got(pw_pool *self, PyObject *object, bool hit)
 {
+    PyObject *done =
+        PyObject_CallMethod(self->checker, "got", "OO", object, hit ? Py_True : Py_False);
+    Py_XDECREF(done);
     Py_BEGIN_CRITICAL_SECTION(self);
     self->tracked_filter |= filter_bit(object);
+    self->filter_sets++;
     self->put_due = true;
     pw_pool_tell_locals(self);
     Py_END_CRITICAL_SECTION();
-    PyObject *done = PyObject_CallMethod(self->checker, "got", "O", object);
-    Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
 
@@ -279,7 +282,9 @@ static int
 check_put(pw_pool *self, pw_local *local, PyObject *object)
 {
     bool idle;
+    uint64_t filter_sets;
     Py_BEGIN_CRITICAL_SECTION(self);
+    filter_sets = self->filter_sets;
     self->put_due = false;
     idle = is_idle(self, local, object);
     Py_END_CRITICAL_SECTION();
@@ -297,7 +302,7 @@ check_put(pw_pool *self, pw_local *local, PyObject *object)
         return -1;
     }
     Py_BEGIN_CRITICAL_SECTION(self);
-    if (left == 0) {
+    if (left == 0 && filter_sets == self->filter_sets) {
         self->tracked_filter = 0;
     }
     pw_pool_tell_locals(self);
@@ -307,6 +312,22 @@ check_put(pw_pool *self, pw_local *local, PyObject *object)
     }
     Py_END_CRITICAL_SECTION();
     return keep;
+}
+
+/* Tells the checker of an object that its reset has dropped; an exception that is set stays. */
+static void
+check_dropped(pw_pool *self, PyObject *object)
+{
+    PyObject *kind, *error, *traceback;
+    PyErr_Fetch(&kind, &error, &traceback);
+    PyObject *id = PyLong_FromVoidPtr(object);
+    PyObject *done = id == NULL ? NULL : PyObject_CallMethod(self->checker, "forget", "O", id);
+    if (done == NULL) {
+        PyErr_WriteUnraisable((PyObject *)self);
+    }
+    Py_XDECREF(id);
+    Py_XDECREF(done);
+    PyErr_Restore(kind, error, traceback);
 }
 
 /* ---- get ---- */
@@ -468,7 +489,7 @@ get_carefully(pw_pool *self, pw_local *local, PyObject *object)
     if (pw_scopes_open > 0) {
         pw_scope_add(Py_TYPE(self), hit ? PW_SCOPE_HITS : PW_SCOPE_MISSES);
     }
-    if (shown && check_got(self, object) < 0) {
+    if (shown && check_got(self, object, hit) < 0) {
         Py_BEGIN_CRITICAL_SECTION(self);
         self->circulating--;
         self->failed++;
@@ -600,8 +621,10 @@ put_carefully(pw_pool *self, pw_local *local, PyObject *object)
         pw_scope_add(Py_TYPE(self), PW_SCOPE_PUTS);
     }
     int verdict = self->reset == NULL ? 1 : run_reset(self, object);
-    if (verdict > 0 && shown) {
+    if (shown && verdict > 0) {
         verdict = check_put(self, local, object);
+    } else if (shown) {
+        check_dropped(self, object);
     }
     if (verdict <= 0) {
         return verdict < 0 ? NULL : Py_NewRef(Py_None);

@@ -73,6 +73,7 @@ struct pw_pool {
     bool put_due;              /* the next put is shown to the checker, whatever it puts */
     uint64_t interval_state;
     uint64_t tracked_filter; /* a bit for each object the checker tracks, by address */
+    uint64_t filter_sets;    /* how often it was added to */
 
     PyObject *factory, *reset, *name; /* constant until tp_clear */
     PyObject *known_types;            /* list */

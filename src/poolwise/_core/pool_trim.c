@@ -383,10 +383,10 @@ pw_pool_trim(pw_pool *self, PyObject *const *args, Py_ssize_t count)
     }
     if (self->checker != NULL) {
         PyObject *done = PyObject_CallMethod(self->checker, "look", NULL);
-        if (done == NULL) {
-            return NULL;
+        if (done == NULL) { /* whoever trims has no part in it: it may be the timer */
+            PyErr_WriteUnraisable((PyObject *)self);
         }
-        Py_DECREF(done);
+        Py_XDECREF(done);
     }
     return PyLong_FromSize_t(trim(self, reason));
 }
