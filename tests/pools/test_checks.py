@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
+import io
 import os
 import subprocess
 import sys
+import threading
 import warnings
 import weakref
+from array import array
+from collections import deque
 from typing import Any
 
 import pytest
@@ -94,10 +99,10 @@ def test_use_after_put_names_the_attribute() -> None:
     pool.put(thing)
     thing.rows = [1, 2]
     del thing
-    with pytest.warns(
-        PoolMisuseWarning, match=r"changed while it was idle: attribute 'rows'; put "
-    ):
+    words = r"idle: attribute 'rows', from list of length 0 to list of length 2; put by test_use_"
+    with pytest.warns(PoolMisuseWarning, match=words) as caught:
         pool.get()
+    assert caught[0].filename == __file__  # the place of the put, not of our own code
     (finding,) = found("use after put")
     assert finding.stack[0][0] == "test_use_after_put_names_the_attribute"
 
@@ -105,13 +110,21 @@ def test_use_after_put_names_the_attribute() -> None:
 @pytest.mark.parametrize(
     ("factory", "change", "what"),
     [
-        (list, lambda thing: thing.append(1), "its contents"),
+        (list, lambda thing: thing.append(1), "its contents, from 0 items to 1 items"),
+        (lambda: [1], lambda thing: thing.__setitem__(0, 2), "from 1 items to other 1 items"),
         (dict, lambda thing: thing.update(a=1), "its contents"),
+        (lambda: {1: 2}, lambda thing: thing.update({1: 3}), "its contents"),
         (set, lambda thing: thing.add(1), "its contents"),
-        (bytearray, lambda thing: thing.extend(b"a"), "its contents"),
+        (deque, lambda thing: thing.append(1), "its contents"),
+        (bytearray, lambda thing: thing.extend(b"a"), "its contents, from 0 bytes to 1 bytes"),
+        (lambda: array("d", [1]), lambda thing: thing.append(1), "from 8 bytes to 16 bytes"),
+        (io.BytesIO, lambda thing: thing.write(b"a"), "from 0 bytes at 0 to 1 bytes at 1"),
+        (io.StringIO, lambda thing: thing.write("a"), "from 0 characters at 0 to 1 characters"),
         (lambda: bytearray(8), lambda thing: thing.__setitem__(3, 7), "its contents"),
         (Slotted, lambda thing: setattr(thing, "value", 1), "attribute 'value'"),
-        (Thing, lambda thing: setattr(thing, "new", 1), "its attributes"),
+        (Thing, lambda thing: setattr(thing, "new", 1), "attribute 'new', which is new"),
+        (Thing, lambda thing: delattr(thing, "rows"), "attribute 'rows', which is gone"),
+        (Thing, lambda thing: setattr(thing, "rows", []), "to another list of length 0"),
         (Thing, lambda thing: thing.rows.append(1), "attribute 'rows'"),
     ],
 )
@@ -146,6 +159,93 @@ def test_a_lease_that_is_never_left() -> None:
     assert len(found("leaked")) == 1
 
 
+def test_what_reset_drops_has_not_leaked() -> None:
+    def refuse(thing: Thing) -> bool:
+        if thing.rows:
+            raise ValueError("rows")
+        return False
+
+    pool = checked(reset=refuse)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            pool.put(pool.get())
+            thing = pool.get()
+            thing.rows.append(1)
+            with pytest.raises(ValueError, match="rows"):
+                pool.put(thing)
+            del thing
+    assert pool.stats().dropped_rejected == 3
+    assert not found("leaked")
+
+
+def test_a_new_object_is_not_taken_for_the_dropped_one_before_it() -> None:
+    pool = checked()  # a new one has the address of the one that was cleared, and other rows
+    others = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(50):
+            pool.put(pool.get())
+            pool.clear()
+            others.append([0])
+
+
+def test_a_leak_of_what_has_no_weak_references() -> None:
+    pool = checked(bytearray)
+
+    def careless() -> None:
+        for _ in range(1000):  # seen when a new one has the address of the dead one
+            pool.get()
+
+    words = r"a bytearray of pool 'checked' leaked: it died .*; got by .*careless"
+    with pytest.warns(PoolMisuseWarning, match=words):
+        careless()
+
+
+def test_what_lives_to_the_end_of_the_program_has_not_leaked() -> None:
+    source = "import poolwise\npool = poolwise.Pool(set, checks='strict')\nkept = pool.get()"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_put_into_another_pool_of_the_same_kind() -> None:
+    one, other = checked(), checked()
+    thing = one.get()
+    with pytest.warns(PoolMisuseWarning, match=r"^foreign put: a Thing was got from pool 'checked"):
+        other.put(thing)
+    del thing
+    thing = other.get()  # nothing of the first pool clings to it
+    other.put(thing)
+    assert other.stats().hits == 1
+    assert not found("leaked")
+
+
+def test_a_double_put_of_what_chance_had_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "DROPS_ONE_IN", 1)
+    pool = checked()
+    thing = pool.get()
+    pool.put(thing)
+    assert pool.stats().dropped_unlucky == 1
+    with pytest.raises(poolwise.DoublePut, match="was put into pool 'checked' already; first put"):
+        pool.put(thing)
+
+
+def test_a_double_put_is_not_named_a_use_as_well() -> None:
+    def reset(thing: Thing) -> None:
+        thing.rows = []
+
+    pool = checked(reset=reset)
+    thing = pool.get()
+    pool.put(thing)
+    with pytest.raises(poolwise.DoublePut):
+        pool.put(thing)
+    del thing
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pool.put(pool.get())
+    assert pool.stats().hits == 1
+
+
 def test_an_overlong_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POOLWISE_CHECKS_SECONDS", "0")
     pool = checked()
@@ -156,6 +256,28 @@ def test_an_overlong_lease(monkeypatch: pytest.MonkeyPatch) -> None:
         warnings.simplefilter("error")
         pool.trim()
     pool.put(thing)
+
+
+def test_a_trim_is_not_to_blame_for_what_it_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warnings that are errors would end the timer's thread."""
+    monkeypatch.setenv("POOLWISE_CHECKS_SECONDS", "0")
+    pool = checked()
+    thing = pool.get()
+    seen: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: seen.append(error.exc_type))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pool.trim()
+    assert seen == [PoolMisuseWarning]
+    assert pool.stats().trims == 1
+    pool.put(thing)
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "nan"])
+def test_seconds_that_are_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POOLWISE_CHECKS_SECONDS", text)
+    with pytest.raises(poolwise.UsageError, match=f"POOLWISE_CHECKS_SECONDS='{text}' is no time"):
+        checked()
 
 
 def test_a_finalizer_is_warned_of_once() -> None:
@@ -173,6 +295,13 @@ def test_a_finalizer_is_warned_of_once() -> None:
     assert len(caught) == 1
 
 
+def test_builtins_may_have_finalizers() -> None:
+    pool = checked(io.BytesIO)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pool.put(pool.get())
+
+
 def test_what_pins_is_named() -> None:
     pool = checked()
 
@@ -182,8 +311,32 @@ def test_what_pins_is_named() -> None:
         for _ in range(4):
             pool.trim()
 
-    with pytest.warns(PoolMisuseWarning, match=r"still held: local 'order' in handler\(\)|holds"):
+    words = (
+        r"put into pool 'checked' by .*handler\(\), .* is still held: local 'order' in handler\(\)"
+    )
+    with pytest.warns(PoolMisuseWarning, match=words):
         handler()
+
+
+def test_each_of_two_holders_is_named() -> None:
+    pool = checked()
+
+    def one() -> None:
+        order = pool.get()
+        pool.put(order)
+        for _ in range(4):
+            pool.trim()
+
+    def two() -> None:
+        bill = pool.get()
+        pool.put(bill)
+        for _ in range(4):
+            pool.trim()
+
+    with pytest.warns(PoolMisuseWarning, match="local 'order' in one"):
+        one()
+    with pytest.warns(PoolMisuseWarning, match="local 'bill' in two"):
+        two()
 
 
 def test_stuck_classes_are_named() -> None:
@@ -216,8 +369,9 @@ def test_weak_sets_are_named() -> None:
             del thing
             pool.trim()
 
-    with pytest.warns(PoolMisuseWarning, match="weak reference"):
+    with pytest.warns(PoolMisuseWarning, match="a weak reference of a WeakSet") as caught:
         use()
+    assert len(caught) == 1  # once for the class
 
 
 def test_strict_drops_some_puts_and_a_seed_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,3 +442,59 @@ def test_a_warning_that_is_an_error_loses_nothing() -> None:
             pool.get()
     assert pool.stats().out == 0
     pool.put(pool.get())
+
+
+def test_a_thread_without_python_code() -> None:
+    pool = checked()
+    done = threading.Event()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _thread.start_new_thread(pool.get, ())
+        while pool.stats().misses == 0:
+            done.wait(0.01)
+    pool.put(pool.get())
+
+
+def test_sample_and_threads() -> None:
+    """Right use by many threads is silent, whatever the others' puts clear."""
+    pool = checked(kind="sample")
+
+    def work() -> None:
+        for _ in range(20_000):
+            thing = pool.get()
+            pool.put(thing)
+            del thing
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for _ in range(5):
+            pool.trim()
+    assert [str(one.message) for one in caught] == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_of_a_fork_can_go_on() -> None:
+    source = """
+import os, signal, threading, poolwise
+class Thing: pass
+pool = poolwise.Pool(Thing, checks="strict", trim=None)
+def work():
+    while True:
+        pool.put(pool.get())
+threading.Thread(target=work, daemon=True).start()
+for _ in range(100):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        pool.put(pool.get())
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", source], timeout=300)
+    assert done.returncode == 0
