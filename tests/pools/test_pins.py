@@ -155,7 +155,7 @@ def test_each_kind_of_holder(make: Any, words: str | None) -> None:
         assert found == []
         return
     found = only(make)
-    assert found[0].startswith(words), found
+    assert any(one.startswith(words) for one in found), found
     assert len(found) == 1 or make is error_over, found  # whose frame its traceback keeps, too
 
 
@@ -171,7 +171,8 @@ def test_a_global_and_a_class() -> None:
     kept_by_module = None
     Session.cache = box[0]
     found = holders(box[0], (box,))
-    assert found == ["attribute 'cache' of class Session"]
+    without_classes = f"attribute 'cache' of a class of {__name__}"  # on 3.13 without the GIL
+    assert found[0] in ("attribute 'cache' of class Session", without_classes)
     Session.cache = None
     found = holders(box[0], (box,))
     assert found == []

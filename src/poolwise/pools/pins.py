@@ -37,10 +37,9 @@ def holders(thing: object, ignore: Iterable[object] = ()) -> list[str]:
     >>> handle()[0][:28]
     "local 'order' in handle(), <"
     """
-    found = _weak(thing)
-    found += _locals(thing)
-    found += _Search(thing, ignore).follow(thing, "", DEPTH)
-    return list(dict.fromkeys(found))[:HOLDERS]
+    local = _locals(thing)
+    found = _Search(thing, ignore, bool(local)).follow(thing, "", DEPTH)
+    return list(dict.fromkeys(_weak(thing) + local + found))[:HOLDERS]
 
 
 def is_stuck(thing: object) -> str:
@@ -119,8 +118,9 @@ def _frames() -> Iterator[types.FrameType]:
         tops = list(sys._current_frames().values())
     else:
         tops = [sys._getframe()]
-    for top in tops:
-        frame: types.FrameType | None = top
+    # A frame that refers to itself, as ours would by these variables, outlives its call.
+    while tops:
+        frame: types.FrameType | None = tops.pop()
         while frame is not None:
             yield frame
             frame = frame.f_back
@@ -167,8 +167,9 @@ def _locals(thing: object) -> list[str]:
 
 
 class _Search:
-    def __init__(self, thing: object, ignore: Iterable[object]) -> None:
+    def __init__(self, thing: object, ignore: Iterable[object], is_local: bool) -> None:
         self._skip = {id(one) for one in ignore} | {id(thing)}
+        self._is_local = is_local
         self._walks = WALKS
 
     def follow(self, thing: object, path: str, depth: int) -> list[str]:
@@ -237,6 +238,9 @@ class _Search:
                 owned = _name_by_owner(owner, holder, key, thing)
                 if owned:
                     return owned, True
+            if {"__module__", "__doc__"} <= dict.keys(holder):
+                # 3.13 without the GIL hides classes from the collector.
+                return f"attribute {key!r} of a class of {dict.get(holder, '__module__')}", True
         shown = type(key) in (str, int) and len(repr(key)) <= _KEY_SHOWN
         return f"{f'key {key!r}' if shown else 'a key'} of a dict", False
 
@@ -246,7 +250,7 @@ class _Search:
                 for function in self._referrers(closure):
                     if type(function) is types.FunctionType:
                         return f"closure of {function.__qualname__}()"
-        return ""  # of a frame, whose locals have been looked at
+        return "" if self._is_local else "a closure"  # the cell of a local that is named
 
 
 def _is_ours(holder: object) -> bool:
