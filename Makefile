@@ -94,6 +94,8 @@ $(DEMO)/.built: $(DEMO)/.made $(SOURCES) $(MODULES)
 $(DEMO)/.bench: $(DEMO)/.built examples/requirements.txt
 	@echo "== $(DEMO): the example programs' packages, and the peers"
 	@$(call install,$(DEMO),--group bench 'matplotlib>=3.9' -r examples/requirements.txt)
+	@$(call install,$(DEMO),object-pool pondpond) || \
+		echo "make: not all peers of benchmarks/loads.py installed: they are left out" >&2
 	@touch $@
 
 $(ASAN)/.built: $(ASAN)/.made $(SOURCES) $(MODULES)
@@ -137,6 +139,7 @@ bench: $(DEMO)/.bench ## every table that the documentation quotes, into out/: a
 		$(DEMO)/bin/poolwise bench $$bench --json out/$$bench.json --plot out/$$bench.svg | tee out/$$bench.txt; \
 	done
 	$(DEMO)/bin/python benchmarks/pairs.py --json out/pairs.json | tee out/pairs.txt
+	$(DEMO)/bin/python benchmarks/loads.py --json out/loads.json | tee out/loads.txt
 	$(DEMO)/bin/python benchmarks/overhead.py --json out/overhead.json | tee out/overhead.txt
 	$(DEMO)/bin/python benchmarks/predictions.py --json out/predictions.json | tee out/predictions.txt
 
