@@ -51,8 +51,7 @@ class Model:
         self.max_idle = max_idle
         self.strict_limit = strict_limit  # every put looks at max_idle
         self.narrow = narrow  # no private part
-        self.newest: int | None = None
-        self.second: int | None = None
+        self.slots: dict[str, int | None] = {"second": None, "newest": None}
         self.shared, self.depot, self.victim = Part(), Part(), Part()
         self.aside: list[tuple[int, int]] = []  # number, trims that found it held
         self.leaving: list[int] = []  # dropped, and the reference not yet given up
@@ -64,7 +63,7 @@ class Model:
 
     @property
     def private(self) -> list[int]:
-        return [each for each in (self.second, self.newest) if each is not None]
+        return [each for each in self.slots.values() if each is not None]
 
     def idle(self) -> int:
         return (
@@ -103,14 +102,13 @@ class Model:
         return None
 
     def take(self) -> int | None:
-        for found in reversed(self.private):
-            if self.sole(found, own=1):
+        for slot in "newest", "second":
+            found = self.slots[slot]
+            if found is not None and self.sole(found, own=1):
                 self.count["hits_private"] += 1
-                self.take_private(found)
-                return found
-        if self.second is not None:  # the newest may be a loop's own variable: it stays
-            second, self.second = self.second, None
-            self.put_aside(second, 0)
+                return self.take_private(slot)
+        if self.slots["second"] is not None:  # the newest may be a loop's own variable: it stays
+            self.put_aside(self.take_private("second"), 0)
         looks = {
             "shared": lambda: self.look(self.shared),
             "depot": lambda: self.look(self.depot),
@@ -124,11 +122,10 @@ class Model:
                 return item
         return None
 
-    def take_private(self, number: int) -> None:
-        if self.newest == number:
-            self.newest = None
-        else:
-            self.second = None
+    def take_private(self, slot: str) -> int:
+        number, self.slots[slot] = self.slots[slot], None
+        assert number is not None
+        return number
 
     def look(self, part: Part) -> int | None:
         for _ in range(LOOKS):
@@ -167,18 +164,18 @@ class Model:
             return
         if self.narrow:
             self.shared.items.append(number)
-        elif self.newest is None:
-            self.newest = number
+        elif self.slots["newest"] is None:
+            self.slots["newest"] = number
         else:
-            if self.second is not None:
-                self.shared.items.append(self.second)
-            self.newest, self.second = number, self.newest
+            if self.slots["second"] is not None:
+                self.shared.items.append(self.slots["second"])
+            self.slots = {"second": self.slots["newest"], "newest": number}
 
     # ---- what leaves
 
     def clear(self) -> int:
         gone = len(self.everywhere())
-        self.newest = self.second = None
+        self.slots = {"second": None, "newest": None}
         self.aside.clear()
         for part in self.shared, self.depot, self.victim:
             part.items.clear()
@@ -232,10 +229,10 @@ class Model:
 
     def look_at_private(self, resting: bool) -> None:
         """The newest only at rest: it may be a loop's own variable."""
-        for number in (self.second, self.newest if resting else None):
+        for slot in ("second", "newest") if resting else ("second",):
+            number = self.slots[slot]
             if number is not None and not self.sole(number, own=1):
-                self.take_private(number)
-                self.put_aside(number, 1)
+                self.put_aside(self.take_private(slot), 1)
 
     def drop(self, surplus: int, resting: bool) -> int:
         if self.policy == "clear":
@@ -244,14 +241,14 @@ class Model:
             dropped = len(self.victim.items)
             self.victim.items = self.depot.items
             self.depot.items = []
-            for number in self.private:
-                if number != self.newest or self.sole(number, own=1):
-                    self.take_private(number)
-                    self.victim.items.append(number)
+            for slot, number in self.slots.items():
+                if number is not None and (slot == "second" or self.sole(number, own=1)):
+                    self.victim.items.append(self.take_private(slot))
             return dropped
         dropped = min(surplus, len(self.depot.items) + (len(self.private) if resting else 0))
         from_depot = min(dropped, len(self.depot.items))
         del self.depot.items[:from_depot]
-        for number in self.private[: dropped - from_depot]:
-            self.take_private(number)
+        filled = [slot for slot, number in self.slots.items() if number is not None]
+        for slot in filled[: dropped - from_depot]:
+            self.take_private(slot)
         return dropped
