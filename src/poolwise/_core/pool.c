@@ -553,6 +553,7 @@ keep(pw_pool *self, pw_local *local, PyObject *object)
                               : pw_local_push_owner(local, object);
     if (!kept) {
         Py_DECREF(object);
+        count_drop(self, &self->failed);
         return PyErr_NoMemory();
     }
     Py_RETURN_NONE;
@@ -595,6 +596,7 @@ static __attribute__((noinline)) PyObject *
 put_carefully(pw_pool *self, pw_local *local, PyObject *object)
 {
     if (local == NULL) {
+        count_drop(self, &self->failed);
         return PyErr_NoMemory();
     }
     bool shown = put_is_due(self, object);

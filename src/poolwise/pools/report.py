@@ -68,7 +68,7 @@ class PoolStats:
     dropped_rejected: int
     """`reset` returned False."""
     dropped_failed: int
-    """`reset`, or a check at `get`, raised."""
+    """`reset`, or a check at `get`, raised; or there was no memory to keep them."""
     dropped_abandoned: int
     """Their lease was entered and never left."""
     dropped_unlucky: int
