@@ -16,6 +16,10 @@
 #include "blocks.h"
 #include "waiters.h"
 
+#if PW_ATOMICS
+#include "owners.h"
+#endif
+
 typedef enum { PW_CLEAR_NEVER, PW_CLEAR_ACQUIRE, PW_CLEAR_RELEASE } pw_clear_when;
 typedef enum { PW_CHECKS_OFF, PW_CHECKS_SAMPLE, PW_CHECKS_STRICT } pw_checks;
 typedef enum { PW_FULL_FALLBACK, PW_FULL_RAISE, PW_FULL_WAIT } pw_when_full;
@@ -59,6 +63,9 @@ typedef struct {
     pw_when_full when_full;
 
     PyObject *weakrefs;
+#if PW_ATOMICS
+    pw_fork_lock fork_lock;
+#endif
 } pw_buffer_pool;
 
 struct pw_buffer {

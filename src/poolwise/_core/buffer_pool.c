@@ -47,6 +47,9 @@ buffer_pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         pw_buffer_settings_free(&given);
         return NULL;
     }
+#if PW_ATOMICS
+    pw_fork_lock_add(&self->fork_lock, &self->ob_base.ob_mutex);
+#endif
     self->clear = (pw_clear_when)given.clear;
     self->checks = (pw_checks)given.checks;
     self->when_full = (pw_when_full)given.when_full;
@@ -276,6 +279,9 @@ pw_free_buffer_pool(pw_buffer_pool *self)
     PyTypeObject *type = Py_TYPE(self);
     free(self->classes); /* nothing is out, so every slab is unmapped */
     free(self->by_index);
+#if PW_ATOMICS
+    pw_fork_lock_remove(&self->fork_lock);
+#endif
     Py_XDECREF(self->name);
     type->tp_free(self);
     Py_DECREF(type);

@@ -19,6 +19,7 @@ static pthread_mutex_t owners_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t owners_once = PTHREAD_ONCE_INIT;
 static pthread_key_t owners_key;
 static pw_owner *owners;
+static pw_fork_lock *fork_locks;
 uint64_t pw_owner_deaths; /* written under the lock, read without */
 
 /* The lock is held. */
@@ -71,6 +72,9 @@ after_fork_child(void)
         if (owner != self) {
             leave(owner);
         }
+    }
+    for (pw_fork_lock *each = fork_locks; each != NULL; each = each->next) {
+        *(unsigned char *)each->lock = 0;
     }
     pthread_mutex_unlock(&owners_lock);
 }
@@ -137,6 +141,33 @@ pw_local_disown(pw_local *local)
         }
         *link = local->next_of_owner;
         local->owner = NULL;
+    }
+    pthread_mutex_unlock(&owners_lock);
+}
+
+void
+pw_fork_lock_add(pw_fork_lock *self, void *lock)
+{
+    pthread_once(&owners_once, start);
+    pthread_mutex_lock(&owners_lock);
+    *self = (pw_fork_lock){.lock = lock, .next = fork_locks};
+    if (fork_locks != NULL) {
+        fork_locks->prev = self;
+    }
+    fork_locks = self;
+    pthread_mutex_unlock(&owners_lock);
+}
+
+void
+pw_fork_lock_remove(pw_fork_lock *self)
+{
+    pthread_mutex_lock(&owners_lock);
+    if (self->lock != NULL) {
+        *(self->prev != NULL ? &self->prev->next : &fork_locks) = self->next;
+        if (self->next != NULL) {
+            self->next->prev = self->prev;
+        }
+        self->lock = NULL;
     }
     pthread_mutex_unlock(&owners_lock);
 }

@@ -22,4 +22,16 @@ void pw_local_give_to(pw_local *local, pw_owner *owner);
 /* Its pool ends. */
 void pw_local_disown(pw_local *local);
 
+/* A pool's lock, one byte. At a fork a thread that waits for it may have been handed it, without
+ * having begun: in the child that thread is no more, and the child opens the lock. */
+typedef struct pw_fork_lock pw_fork_lock;
+
+struct pw_fork_lock {
+    void *lock; /* NULL: not known here */
+    pw_fork_lock *prev, *next;
+};
+
+void pw_fork_lock_add(pw_fork_lock *self, void *lock);
+void pw_fork_lock_remove(pw_fork_lock *self);
+
 #endif

@@ -816,6 +816,7 @@ pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
 #if PW_ATOMICS
     self->serial = __atomic_add_fetch(&last_serial, 1, __ATOMIC_RELAXED);
+    pw_fork_lock_add(&self->fork_lock, &self->ob_base.ob_mutex);
 #endif
     if (self->name == NULL || self->known_types == NULL || PyErr_Occurred() ||
         start_checks(self, checks) < 0) {
@@ -902,6 +903,9 @@ pool_dealloc(pw_pool *self)
     }
     pool_tp_clear(self);
     free_locals(self);
+#if PW_ATOMICS
+    pw_fork_lock_remove(&self->fork_lock);
+#endif
     pw_queue_free(&self->depot);
     pw_queue_free(&self->victim);
     free(self->lows);

@@ -37,6 +37,7 @@ struct pw_pool {
         uint64_t serial; /* of all pools that ever were; constant */
     pw_local *locals;    /* linked by `next`; only ever grows */
     uint64_t deaths_seen;
+    pw_fork_lock fork_lock;
 #else
         pw_local local;
 #endif
