@@ -173,21 +173,6 @@ buffer_pool_exit(pw_buffer_pool *self, PyObject *const *Py_UNUSED(args),
     return buffer_pool_close(self, NULL);
 }
 
-/* poolwise.pools.buffer_report.<name>(**values), and the reference to `values` is gone. */
-static PyObject *
-report(const char *name, PyObject *values)
-{
-    PyObject *type = pw_python_attribute("poolwise.pools.buffer_report", name);
-    PyObject *none = PyTuple_New(0), *result = NULL;
-    if (values != NULL && type != NULL && none != NULL) {
-        result = PyObject_Call(type, none, values);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(none);
-    Py_XDECREF(values);
-    return result;
-}
-
 /* A dict of the figures of a class, of whose blocks `idle` are idle. */
 static PyObject *
 class_values(const pw_class *cls, size_t idle)
@@ -213,8 +198,8 @@ class_reports(const pw_class_levels *levels, size_t count)
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL && i < count; i++) {
         if (levels[i].cls.high_water > 0) {
-            PyObject *one =
-                report("BufferClassStats", class_values(&levels[i].cls, levels[i].idle));
+            PyObject *one = pw_report("poolwise.pools.buffer_report", "BufferClassStats",
+                                      class_values(&levels[i].cls, levels[i].idle));
             if (one == NULL || PyList_Append(list, one) < 0) {
                 Py_CLEAR(list);
             }
@@ -270,7 +255,7 @@ buffer_pool_stats(pw_buffer_pool *self, PyObject *Py_UNUSED(ignored))
         (Py_ssize_t)(now.warm_bytes - idle_bytes), "fallback_bytes", (Py_ssize_t)now.fallback_bytes,
         "max_bytes", (Py_ssize_t)now.max_bytes, "trims_by_reason", trims, "trimmed",
         (unsigned long long)now.trimmed, "classes", reports);
-    return report("BufferPoolStats", values);
+    return pw_report("poolwise.pools.buffer_report", "BufferPoolStats", values);
 }
 
 void

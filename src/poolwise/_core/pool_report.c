@@ -90,7 +90,7 @@ pw_pool_stats(pw_pool *self, PyObject *Py_UNUSED(ignored))
         }
         Py_XDECREF(value);
     }
-    return pw_report("PoolStats", values);
+    return pw_report("poolwise.pools.report", "PoolStats", values);
 }
 
 PyObject *
@@ -111,7 +111,7 @@ pw_pool_locals(pw_pool *self, PyObject *Py_UNUSED(ignored))
                           (unsigned long long)pw_load_relaxed(&local->hits_private), "hits_shared",
                           (unsigned long long)pw_load_relaxed(&local->hits_shared), "hits_stolen",
                           (unsigned long long)pw_load_relaxed(&local->hits_stolen));
-        PyObject *report = pw_report("LocalStats", values);
+        PyObject *report = pw_report("poolwise.pools.report", "LocalStats", values);
         if (report == NULL || PyList_Append(list, report) < 0) {
             Py_CLEAR(list);
         }

@@ -57,15 +57,15 @@ pw_watch(PyObject *pool, double seconds)
     return result == NULL ? -1 : 0;
 }
 
-/* poolwise.pools.report.<name>(**values), and the reference to `values` is gone. */
+/* <module>.<name>(**values), and the reference to `values` is gone; NULL for NULL. */
 static inline PyObject *
-pw_report(const char *name, PyObject *values)
+pw_report(const char *module, const char *name, PyObject *values)
 {
     if (values == NULL) {
         return NULL;
     }
     PyObject *result = NULL, *none = PyTuple_New(0);
-    PyObject *type = pw_python_attribute("poolwise.pools.report", name);
+    PyObject *type = pw_python_attribute(module, name);
     if (none != NULL && type != NULL) {
         result = PyObject_Call(type, none, values);
     }
