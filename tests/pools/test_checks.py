@@ -203,7 +203,7 @@ def test_a_leak_of_what_has_no_weak_references() -> None:
 
 
 def test_what_lives_to_the_end_of_the_program_has_not_leaked() -> None:
-    source = "import poolwise\npool = poolwise.Pool(set, checks='strict')\nkept = pool.get()"
+    source = "import poolwise\npool = poolwise.Pool(set, checks='strict')\n_kept = pool.get()"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -444,15 +444,18 @@ def test_a_warning_that_is_an_error_loses_nothing() -> None:
     pool.put(pool.get())
 
 
-def test_a_thread_without_python_code() -> None:
+def test_a_thread_without_python_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
     pool = checked()
     done = threading.Event()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _thread.start_new_thread(pool.get, ())
-        while pool.stats().misses == 0:
+        while not found("leaked"):
             done.wait(0.01)
-    pool.put(pool.get())
+            assert not seen
+    assert found("leaked")[0].stack == ()
 
 
 def test_sample_and_threads() -> None:

@@ -6,7 +6,6 @@ import functools
 import gc
 import sys
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator
@@ -17,7 +16,7 @@ import pytest
 from hostile import Hostile, HostileDict, HostileList
 
 from poolwise import Pool
-from poolwise.pools.pins import HOLDERS, holders, is_stuck
+from poolwise.pools.pins import HOLDERS, WALKS, holders, is_stuck
 
 
 class Thing:
@@ -224,31 +223,39 @@ def test_locals_that_the_function_has_are_left_to_it() -> None:
     assert mine["thing"] is thing
 
 
-def test_many_holders_cost_a_bounded_time() -> None:
+def test_the_walks_of_the_heap_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks = 0
+
+    def counted(*things: object, walk: Callable[..., list[Any]] = gc.get_referrers) -> list[Any]:
+        nonlocal walks
+        walks += 1
+        return walk(*things)
+
+    monkeypatch.setattr(gc, "get_referrers", counted)
     thing = Thing()
-    keepers = [[[{"a": [thing]}]] for _ in range(2000)]
-    started = time.perf_counter()
-    gc.get_referrers(thing)
-    walk = time.perf_counter() - started
-    started = time.perf_counter()
-    found = holders(thing)
-    spent = time.perf_counter() - started
-    assert 0 < len(found) <= HOLDERS
-    assert spent < 100 * walk + 0.5, (spent, walk)
-    del keepers
+    keepers = [[[{at: [thing]}]] for at in range(50)]
+    assert 0 < len(holders(thing)) <= HOLDERS
+    assert 0 < walks <= WALKS
+    walks = 0
+    dicts = [[[{"a": {"b": thing}}]] for _ in range(50)]
+    assert 0 < len(holders(thing)) <= HOLDERS
+    assert 0 < walks <= WALKS
+    del keepers, dicts
 
 
 def test_a_dict_that_changes_meanwhile() -> None:
-    shared: dict[int, object] = {}
     thing = Thing()
-    shared[0] = thing
+    shared: dict[int, object] = dict.fromkeys(range(20000))
+    shared[-1] = thing  # the last to be looked at
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
     stop = threading.Event()
 
     def churn() -> None:
-        at = 1
+        at = len(shared)
         while not stop.is_set():
-            shared[at] = at
-            shared.pop(at - 50, None) if at > 100 else None
+            shared[at] = None
+            del shared[at]
             at += 1
 
     thread = threading.Thread(target=churn)
@@ -259,6 +266,7 @@ def test_a_dict_that_changes_meanwhile() -> None:
     finally:
         stop.set()
         thread.join()
+        sys.setswitchinterval(interval)
 
 
 def stuck(how: Callable[[Any], object]) -> str:

@@ -212,9 +212,7 @@ class Checker:
     def forget(self, key: int) -> None:
         """The object with this id was put, and dropped by its reset."""
         with self._lock:
-            taken = self.tracked.pop(key, None)
-        if taken is not None:
-            taken.watch = None
+            self.tracked.pop(key, None)  # and with it the weak reference
 
     def left(self, key: int) -> None:
         """A lease was entered and dropped without leaving."""
