@@ -412,6 +412,29 @@ def test_sample_lets_right_use_hit() -> None:
     assert pool.stats().misses == 1
 
 
+def test_sample_looks_at_few_puts_while_something_tracked_is_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+
+    def putting(
+        self: checks.Checker, thing: object, idle: bool, real: Any = checks.Checker.putting
+    ) -> bool:
+        nonlocal looks
+        looks += 1
+        return bool(real(self, thing, idle))
+
+    monkeypatch.setattr(checks.Checker, "putting", putting)
+    pool = checked(kind="sample")
+    held = pool.get()
+    for _ in range(20_000):
+        thing = pool.get()
+        pool.put(thing)
+        del thing
+    assert 0 < looks < 2_000
+    pool.put(held)
+
+
 def test_the_environment_switches_checks_on() -> None:
     source = "import poolwise\npool = poolwise.Pool(set)\nx = pool.get()\npool.put(x)\npool.put(x)"
     environment = {**os.environ, "POOLWISE_CHECKS": "strict", "POOLWISE_CHECKS_SEED": "1"}

@@ -268,13 +268,41 @@ is_idle(pw_pool *self, pw_local *local, PyObject *object)
     return false;
 }
 
-/* Whether this put is to be shown: one of an object that may be tracked, or the first after a get
- * that was shown. */
+static bool
+is_tracked(pw_pool *self, PyObject *object)
+{
+    if ((self->tracked_filter & filter_bit(object)) == 0) {
+        return false;
+    }
+    PyObject *id = PyLong_FromVoidPtr(object);
+    int found = id == NULL ? -1 : PyDict_Contains(self->tracked, id);
+    Py_XDECREF(id);
+    PyErr_Clear(); /* no memory to ask: it may be */
+    return found != 0;
+}
+
+/* Whether this put is to be shown: one of a tracked object, or the first after a get that was
+ * shown. */
 static bool
 put_is_due(pw_pool *self, PyObject *object)
 {
-    return self->checker != NULL &&
-           (self->every == 1 || self->put_due || (self->tracked_filter & filter_bit(object)) != 0);
+    return self->checker != NULL && (self->every == 1 || self->put_due || is_tracked(self, object));
+}
+
+/* The filter of what is tracked now: bits of what has been put would slow each put of it. */
+static int
+make_filter(pw_pool *self, uint64_t *filter)
+{
+    PyObject *ids = PyDict_Keys(self->tracked);
+    if (ids == NULL) {
+        return -1;
+    }
+    *filter = 0;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(ids); i++) {
+        *filter |= filter_bit(PyLong_AsVoidPtr(PyList_GET_ITEM(ids, i)));
+    }
+    Py_DECREF(ids);
+    return 0;
 }
 
 /* 1: keep the object; 0: drop it; -1: the checker raised. */
@@ -295,15 +323,13 @@ check_put(pw_pool *self, pw_local *local, PyObject *object)
     }
     int keep = PyObject_IsTrue(answer);
     Py_DECREF(answer);
-    PyObject *tracked = PyObject_GetAttrString(self->checker, "tracked");
-    Py_ssize_t left = tracked == NULL ? -1 : PyObject_Size(tracked);
-    Py_XDECREF(tracked);
-    if (left < 0 || keep < 0) {
+    uint64_t filter = 0;
+    if (keep < 0 || (self->every != 1 && make_filter(self, &filter) < 0)) {
         return -1;
     }
     Py_BEGIN_CRITICAL_SECTION(self);
-    if (left == 0 && filter_sets == self->filter_sets) {
-        self->tracked_filter = 0;
+    if (filter_sets == self->filter_sets) {
+        self->tracked_filter = filter;
     }
     pw_pool_tell_locals(self);
     if (!keep) {
@@ -754,10 +780,11 @@ start_checks(pw_pool *self, PyObject *checks)
     if (self->checker == NULL) {
         return PyErr_Occurred() ? -1 : 0;
     }
+    self->tracked = PyObject_GetAttrString(self->checker, "tracked");
     PyObject *every = PyObject_GetAttrString(self->checker, "every");
     long number = every == NULL ? -1 : PyLong_AsLong(every);
     Py_XDECREF(every);
-    if (number <= 0) {
+    if (number <= 0 || self->tracked == NULL) {
         return -1;
     }
     self->every = (unsigned)number;
@@ -862,6 +889,7 @@ pool_traverse(pw_pool *self, visitproc visit, void *arg)
     Py_VISIT(self->factory);
     Py_VISIT(self->reset);
     Py_VISIT(self->checker);
+    Py_VISIT(self->tracked);
     Py_VISIT(self->known_types);
     Py_VISIT(self->pinned_types);
     return 0;
@@ -877,6 +905,7 @@ pool_tp_clear(pw_pool *self)
     Py_CLEAR(self->factory);
     Py_CLEAR(self->reset);
     Py_CLEAR(self->checker);
+    Py_CLEAR(self->tracked);
     return 0;
 }
 

@@ -70,6 +70,7 @@ struct pw_pool {
     size_t *lows;        /* policy `aged`: what was idle all through each of the last max_age */
 
     PyObject *checker;         /* or NULL; constant until tp_clear */
+    PyObject *tracked;         /* the checker's dict of what it tracks, by id */
     unsigned every, until_got; /* one get in how many; how many until the next deeper one */
     bool put_due;              /* the next put is shown to the checker, whatever it puts */
     uint64_t interval_state;
