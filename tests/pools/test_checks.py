@@ -203,7 +203,14 @@ def test_a_leak_of_what_has_no_weak_references() -> None:
 
 
 def test_what_lives_to_the_end_of_the_program_has_not_leaked() -> None:
-    source = "import poolwise\npool = poolwise.Pool(set, checks='strict')\n_kept = pool.get()"
+    source = """
+import poolwise
+class Thing: pass
+_kept = None  # goes before the pool does
+pool = poolwise.Pool(Thing, checks="strict")
+pools = [pool]
+_kept = pool.get()
+"""
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 

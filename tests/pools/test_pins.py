@@ -16,7 +16,8 @@ import pytest
 from hostile import Hostile, HostileDict, HostileList
 
 from poolwise import Pool
-from poolwise.pools.pins import HOLDERS, WALKS, holders, is_stuck
+from poolwise.pools import pins
+from poolwise.pools.pins import HOLDERS, holders, is_stuck
 
 
 class Thing:
@@ -232,14 +233,15 @@ def test_the_walks_of_the_heap_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         return walk(*things)
 
     monkeypatch.setattr(gc, "get_referrers", counted)
+    monkeypatch.setattr(pins, "WALKS", 3)
     thing = Thing()
     keepers = [[[{at: [thing]}]] for at in range(50)]
     assert 0 < len(holders(thing)) <= HOLDERS
-    assert 0 < walks <= WALKS
+    assert 0 < walks <= 3
     walks = 0
     dicts = [[[{"a": {"b": thing}}]] for _ in range(50)]
     assert 0 < len(holders(thing)) <= HOLDERS
-    assert 0 < walks <= WALKS
+    assert 0 < walks <= 3
     del keepers, dicts
 
 
