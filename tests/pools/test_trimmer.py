@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -155,3 +156,26 @@ def test_a_fork_meets_no_thread_and_both_sides_trim_on() -> None:
         [sys.executable, "-W", warnings, "-c", FORK], capture_output=True, text=True, timeout=120
     )
     assert done.stdout == "['MainThread', 'poolwise-trimmer']\n", done.stderr
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="imports change nothing with the GIL"
+)
+def test_pools_in_use_import_nothing_without_the_gil() -> None:
+    """An import amid running threads slows one of them down for good; see pools/__init__.py."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, poolwise; before = set(sys.modules)\n"
+            "pool = poolwise.Pool(list); pool.put(pool.get()); pool.stats(); pool.locals()\n"
+            "pool.trim(); pool.clear()\n"
+            "buffers = poolwise.BufferPool(max_size=100, max_bytes=1000)\n"
+            "buffers.acquire(10).release(); buffers.stats(); buffers.trim()\n"
+            "print(*sorted(set(sys.modules) - before))",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == []
