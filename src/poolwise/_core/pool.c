@@ -7,34 +7,6 @@
 
 enum { KNOWN_TYPES_MAX = 16, MAX_AGE_MAX = 1000 };
 
-/* ---- when the checker looks ---- */
-
-static uint64_t
-filter_bit(PyObject *object)
-{
-    return UINT64_C(1) << (((uintptr_t)object >> 4) * UINT64_C(0x9e3779b97f4a7c15) >> 58);
-}
-
-/* How many gets until the next is looked at: few while there have been few, later `every` in the
- * mean; and irregular, or a program with a rhythm of its own would be seen at one beat only. */
-static unsigned
-next_interval(pw_pool *self)
-{
-    uint64_t mean = 1 + pw_pool_gets(self) / 64;
-    mean = mean < self->every ? mean : self->every;
-    self->interval_state =
-        self->interval_state * UINT64_C(6364136223846793005) + 1442695040888963407;
-    return 1 + (unsigned)((self->interval_state >> 33) % (2 * mean - 1));
-}
-
-/* Sets the private hit that will be shown; in the section. */
-static void
-plan_check(pw_pool *self, pw_local *local)
-{
-    local->check_at =
-        self->checker == NULL ? UINT64_MAX : local->hits_private + next_interval(self) - 1;
-}
-
 /* ---- locals ---- */
 
 #if PW_ATOMICS
@@ -81,7 +53,7 @@ find_local_in_section(pw_pool *self, pw_owner *owner, pw_batch *leaving)
     memset(local, 0, sizeof(*local));
     local->narrow = self->max_idle < 2 * count;
     local->next = self->locals;
-    plan_check(self, local);
+    pw_plan_check(self, local);
     pw_local_give_to(local, owner);
     pw_store_release(&self->locals, local);
     pw_pool_tell_locals(self);
@@ -168,192 +140,49 @@ set_made(pw_pool *self, PyTypeObject *type)
     pw_pool_tell_locals(self);
 }
 
-/* Whether objects of this type may be in the pool; the first that is seen settles it. */
 static bool
-type_is_known(pw_pool *self, PyTypeObject *type)
+is_among_known(pw_pool *self, PyTypeObject *type)
 {
-    Py_ssize_t count = PyList_GET_SIZE(self->known_types);
-    for (Py_ssize_t i = 0; i < count; i++) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(self->known_types); i++) {
         if (PyList_GET_ITEM(self->known_types, i) == (PyObject *)type) {
-            set_made(self, type);
             return true;
         }
     }
-    return self->any_type || count == 0;
+    return false;
 }
 
+/* The factory makes such objects. In the section; 0, or -1 with an exception set. */
 static int
-type_learn(pw_pool *self, PyTypeObject *type)
+learn_type(pw_pool *self, PyTypeObject *type)
 {
-    Py_ssize_t count = PyList_GET_SIZE(self->known_types);
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if (PyList_GET_ITEM(self->known_types, i) == (PyObject *)type) {
-            set_made(self, type);
+    if (!is_among_known(self, type)) {
+        if (PyList_GET_SIZE(self->known_types) == KNOWN_TYPES_MAX) {
+            self->any_type = true;
             return 0;
         }
-    }
-    if (count == KNOWN_TYPES_MAX) {
-        self->any_type = true;
-        return 0;
-    }
-    if (PyList_Append(self->known_types, (PyObject *)type) < 0) {
-        return -1;
+        if (PyList_Append(self->known_types, (PyObject *)type) < 0) {
+            return -1;
+        }
     }
     set_made(self, type);
     return 0;
 }
 
-/* ---- checks: see poolwise.pools.checks, which says what the calls mean ---- */
-
-/* Whether this get is to be shown: private hits are counted already, of the deeper ones and the
- * misses we keep count. */
-static bool
-check_is_due(pw_pool *self, pw_local *local, bool private)
-{
-    bool due;
-    Py_BEGIN_CRITICAL_SECTION(self);
-    if (private) {
-        due = local->hits_private == local->check_at;
-    } else {
-        due = --self->until_got == 0;
-        if (due) {
-            self->until_got = next_interval(self);
-        }
-    }
-    Py_END_CRITICAL_SECTION();
-    return due;
-}
-
-/* Shows the checker an object that get is about to give; -1 with an exception set. The filter is
- * set afterwards: a put of another thread that finds nothing tracked may have cleared it before. */
+/* Whether the factory can have made the object: 1, 0, or -1 with an exception set. What is put
+ * first settles it. In the section. */
 static int
-check_got(pw_pool *self, PyObject *object, bool hit)
+can_be_ours(pw_pool *self, PyObject *object)
 {
-    PyObject *done =
-        PyObject_CallMethod(self->checker, "got", "OO", object, hit ? Py_True : Py_False);
-    Py_XDECREF(done);
-    Py_BEGIN_CRITICAL_SECTION(self);
-    self->tracked_filter |= filter_bit(object);
-    self->filter_sets++;
-    self->put_due = true;
-    pw_pool_tell_locals(self);
-    Py_END_CRITICAL_SECTION();
-    return done == NULL ? -1 : 0;
-}
-
-static bool
-queue_has(const pw_queue *queue, PyObject *object)
-{
-    for (size_t i = queue->tail; i != queue->head; i++) {
-        if (queue->ring->slots[i & (queue->ring->cap - 1)] == object) {
-            return true;
-        }
+    PyTypeObject *type = Py_TYPE(object);
+    if (type == self->made) {
+        return 1;
     }
-    return false;
-}
-
-/* Whether the object is idle already: in the depot, aside, or in the caller's own local. */
-static bool
-is_idle(pw_pool *self, pw_local *local, PyObject *object)
-{
-    if (local->newest == object || local->second == object || queue_has(&local->shared, object) ||
-        queue_has(&self->depot, object) || queue_has(&self->victim, object)) {
-        return true;
+    bool known =
+        self->any_type || PyList_GET_SIZE(self->known_types) == 0 || is_among_known(self, type);
+    if (object == Py_None || !known) {
+        return 0;
     }
-    for (size_t i = 0; i < self->held_count; i++) {
-        if (self->held[i].item == object) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool
-is_tracked(pw_pool *self, PyObject *object)
-{
-    if ((self->tracked_filter & filter_bit(object)) == 0) {
-        return false;
-    }
-    PyObject *id = PyLong_FromVoidPtr(object);
-    int found = id == NULL ? -1 : PyDict_Contains(self->tracked, id);
-    Py_XDECREF(id);
-    PyErr_Clear(); /* no memory to ask: it may be */
-    return found != 0;
-}
-
-/* Whether this put is to be shown: one of a tracked object, or the first after a get that was
- * shown. */
-static bool
-put_is_due(pw_pool *self, PyObject *object)
-{
-    return self->checker != NULL && (self->every == 1 || self->put_due || is_tracked(self, object));
-}
-
-/* The filter of what is tracked now: bits of what has been put would slow each put of it. */
-static int
-make_filter(pw_pool *self, uint64_t *filter)
-{
-    PyObject *ids = PyDict_Keys(self->tracked);
-    if (ids == NULL) {
-        return -1;
-    }
-    *filter = 0;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(ids); i++) {
-        *filter |= filter_bit(PyLong_AsVoidPtr(PyList_GET_ITEM(ids, i)));
-    }
-    Py_DECREF(ids);
-    return 0;
-}
-
-/* 1: keep the object; 0: drop it; -1: the checker raised. */
-static int
-check_put(pw_pool *self, pw_local *local, PyObject *object)
-{
-    bool idle;
-    uint64_t filter_sets;
-    Py_BEGIN_CRITICAL_SECTION(self);
-    filter_sets = self->filter_sets;
-    self->put_due = false;
-    idle = is_idle(self, local, object);
-    Py_END_CRITICAL_SECTION();
-    PyObject *answer =
-        PyObject_CallMethod(self->checker, "putting", "OO", object, idle ? Py_True : Py_False);
-    if (answer == NULL) {
-        return -1;
-    }
-    int keep = PyObject_IsTrue(answer);
-    Py_DECREF(answer);
-    uint64_t filter = 0;
-    if (keep < 0 || (self->every != 1 && make_filter(self, &filter) < 0)) {
-        return -1;
-    }
-    Py_BEGIN_CRITICAL_SECTION(self);
-    if (filter_sets == self->filter_sets) {
-        self->tracked_filter = filter;
-    }
-    pw_pool_tell_locals(self);
-    if (!keep) {
-        self->circulating--;
-        self->unlucky++;
-    }
-    Py_END_CRITICAL_SECTION();
-    return keep;
-}
-
-/* Tells the checker of an object that its reset has dropped; an exception that is set stays. */
-static void
-check_dropped(pw_pool *self, PyObject *object)
-{
-    PyObject *kind, *error, *traceback;
-    PyErr_Fetch(&kind, &error, &traceback);
-    PyObject *id = PyLong_FromVoidPtr(object);
-    PyObject *done = id == NULL ? NULL : PyObject_CallMethod(self->checker, "forget", "O", id);
-    if (done == NULL) {
-        PyErr_WriteUnraisable((PyObject *)self);
-    }
-    Py_XDECREF(id);
-    Py_XDECREF(done);
-    PyErr_Restore(kind, error, traceback);
+    return learn_type(self, type) < 0 ? -1 : 1;
 }
 
 /* ---- get ---- */
@@ -395,7 +224,7 @@ get_new(pw_pool *self)
     int learned = 0;
     Py_BEGIN_CRITICAL_SECTION(self);
     if (Py_TYPE(object) != self->made) {
-        learned = type_learn(self, Py_TYPE(object));
+        learned = learn_type(self, Py_TYPE(object));
     }
     Py_END_CRITICAL_SECTION();
     if (learned < 0) {
@@ -496,11 +325,11 @@ get_carefully(pw_pool *self, pw_local *local, PyObject *object)
     if (local == NULL) {
         return PyErr_NoMemory();
     }
-    bool shown = self->checker != NULL && check_is_due(self, local, object != NULL);
+    bool shown = self->checker != NULL && pw_check_is_due(self, local, object != NULL);
     if (object != NULL) {
         pw_count(&local->hits_private);
         if (shown) {
-            plan_check(self, local);
+            pw_plan_check(self, local);
         }
     } else {
         object = get_deeper(self, local);
@@ -515,7 +344,7 @@ get_carefully(pw_pool *self, pw_local *local, PyObject *object)
     if (pw_scopes_open > 0) {
         pw_scope_add(Py_TYPE(self), hit ? PW_SCOPE_HITS : PW_SCOPE_MISSES);
     }
-    if (shown && check_got(self, object, hit) < 0) {
+    if (shown && pw_check_got(self, object, hit) < 0) {
         Py_BEGIN_CRITICAL_SECTION(self);
         self->circulating--;
         self->failed++;
@@ -625,19 +454,14 @@ put_carefully(pw_pool *self, pw_local *local, PyObject *object)
         count_drop(self, &self->failed);
         return PyErr_NoMemory();
     }
-    bool shown = put_is_due(self, object);
+    bool shown = pw_put_is_due(self, object);
     if (!shown && !self->careful && Py_TYPE(object) == self->made && pw_scopes_open == 0 &&
         !local->narrow) {
         return keep(self, local, object); /* something else is tracked */
     }
-    int known = 1;
+    int known;
     Py_BEGIN_CRITICAL_SECTION(self);
-    if (Py_TYPE(object) != self->made) {
-        known = object != Py_None && type_is_known(self, Py_TYPE(object));
-        if (known) {
-            known = type_learn(self, Py_TYPE(object)) < 0 ? -1 : 1;
-        }
-    }
+    known = can_be_ours(self, object);
     Py_END_CRITICAL_SECTION();
     if (known <= 0) {
         return known < 0 ? NULL : foreign(self, object);
@@ -650,9 +474,9 @@ put_carefully(pw_pool *self, pw_local *local, PyObject *object)
     }
     int verdict = self->reset == NULL ? 1 : run_reset(self, object);
     if (shown && verdict > 0) {
-        verdict = check_put(self, local, object);
+        verdict = pw_check_put(self, local, object);
     } else if (shown) {
-        check_dropped(self, object);
+        pw_check_dropped(self, object);
     }
     if (verdict <= 0) {
         return verdict < 0 ? NULL : Py_NewRef(Py_None);
@@ -753,46 +577,6 @@ trim_argument(PyObject *value, pw_policy *policy)
     return -1;
 }
 
-/* The checker of a new pool: NULL with no exception set where nothing is to be checked. */
-static PyObject *
-make_checker(PyObject *name, PyObject *checks)
-{
-    const char *word = getenv("POOLWISE_CHECKS");
-    bool off = checks == Py_None ? word == NULL || word[0] == '\0'
-                                 : PyUnicode_Check(checks) &&
-                                       PyUnicode_CompareWithASCIIString(checks, "off") == 0;
-    if (off) {
-        return NULL; /* and the module need not be imported */
-    }
-    PyObject *make = pw_python_attribute("poolwise.pools.checks", "checker");
-    PyObject *checker = make == NULL ? NULL : PyObject_CallFunction(make, "OO", name, checks);
-    Py_XDECREF(make);
-    if (checker == Py_None) {
-        Py_CLEAR(checker);
-    }
-    return checker;
-}
-
-static int
-start_checks(pw_pool *self, PyObject *checks)
-{
-    self->checker = make_checker(self->name, checks);
-    if (self->checker == NULL) {
-        return PyErr_Occurred() ? -1 : 0;
-    }
-    self->tracked = PyObject_GetAttrString(self->checker, "tracked");
-    PyObject *every = PyObject_GetAttrString(self->checker, "every");
-    long number = every == NULL ? -1 : PyLong_AsLong(every);
-    Py_XDECREF(every);
-    if (number <= 0 || self->tracked == NULL) {
-        return -1;
-    }
-    self->every = (unsigned)number;
-    self->interval_state = (uintptr_t)self;
-    self->until_got = next_interval(self);
-    return 0;
-}
-
 static PyObject *
 pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -846,12 +630,12 @@ pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     pw_fork_lock_add(&self->fork_lock, &self->ob_base.ob_mutex);
 #endif
     if (self->name == NULL || self->known_types == NULL || PyErr_Occurred() ||
-        start_checks(self, checks) < 0) {
+        pw_start_checks(self, checks) < 0) {
         Py_DECREF(self);
         return NULL;
     }
 #if !PW_ATOMICS
-    plan_check(self, &self->local);
+    pw_plan_check(self, &self->local);
 #endif
     pw_pool_tell_locals(self);
     pw_share_between_threads((PyObject *)self);

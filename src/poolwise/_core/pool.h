@@ -1,5 +1,5 @@
-/* pool.h: what the files of Pool share: pool.c (get, put, life), pool_trim.c, pool_lease.c,
- * pool_report.c.
+/* pool.h: what the files of Pool share: pool.c (get, put, life), pool_checks.c, pool_trim.c,
+ * pool_lease.c, pool_report.c.
  *
  *   get looks in   own local: private, shared > other locals: steal > depot > held > victim
  *   depot          what belongs to no thread: moved here by a trim, or left by a dead thread
@@ -153,6 +153,18 @@ PyObject *pw_pool_put(pw_pool *self, PyObject *object);
 
 /* Tells every local what put and get have to do. In the critical section. */
 void pw_pool_tell_locals(pw_pool *self);
+
+/* ---- pool_checks.c ---- */
+
+/* Gives the pool its checker, if it is to have one; 0, or -1 with an exception set. */
+int pw_start_checks(pw_pool *self, PyObject *checks);
+/* Sets the private hit that will be shown; in the critical section. */
+void pw_plan_check(pw_pool *self, pw_local *local);
+bool pw_check_is_due(pw_pool *self, pw_local *local, bool private);
+int pw_check_got(pw_pool *self, PyObject *object, bool hit);
+bool pw_put_is_due(pw_pool *self, PyObject *object);
+int pw_check_put(pw_pool *self, pw_local *local, PyObject *object);
+void pw_check_dropped(pw_pool *self, PyObject *object);
 
 /* ---- pool_trim.c ---- */
 
