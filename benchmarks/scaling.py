@@ -92,20 +92,8 @@ def buffers() -> Callable[[int], None]:
     return loop
 
 
-def of_deque() -> Callable[[int], None]:
-    shared = deque(Thing() for _ in range(64))
-
-    def loop(pairs: int) -> None:
-        pop, append = shared.pop, shared.append
-        for _ in range(pairs):
-            thing = pop()
-            append(thing)
-
-    return loop
-
-
-def of_list() -> Callable[[int], None]:
-    shared = [Thing() for _ in range(64)]
+def container(kind: type[deque[Thing]] | type[list[Thing]]) -> Callable[[int], None]:
+    shared = kind(Thing() for _ in range(64))
 
     def loop(pairs: int) -> None:
         pop, append = shared.pop, shared.append
@@ -121,8 +109,8 @@ SUBJECTS: dict[str, Callable[[], Callable[[int], None]]] = {
     "pool": pool,
     "attribute": attribute,
     "buffers": buffers,
-    "deque": of_deque,
-    "list": of_list,
+    "deque": lambda: container(deque),
+    "list": lambda: container(list),
 }
 
 

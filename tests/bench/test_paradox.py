@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from poolwise.bench import paradox
-from poolwise.bench.paradox import BenchError, Case, Paradox
+from poolwise.bench.fresh import BenchError
+from poolwise.bench.paradox import Case, Paradox
 from poolwise.errors import UsageError
 
 MIB = 1 << 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -13,7 +14,7 @@ import pytest
 
 from poolwise import _sharing
 from poolwise.bench import paths, sharing, sizes, tables, trims
-from poolwise.bench.paradox import BenchError
+from poolwise.bench.fresh import BenchError
 
 
 def bench(*words: object) -> subprocess.CompletedProcess[str]:
@@ -61,6 +62,18 @@ def test_bad_arguments(words: tuple[str, ...], sentence: str) -> None:
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupted_bench_leaves_no_file(tmp_path: Path) -> None:
+    written = tmp_path / "table.json"
+    command = [sys.executable, "-m", "poolwise", "bench", "trims", "--json", str(written)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert "fresh processes in turn" in running.stderr.readline()
+        running.send_signal(signal.SIGINT)
+        assert "Traceback" not in running.stderr.read()
+    assert running.returncode == -signal.SIGINT
+    assert not written.exists()
 
 
 def test_a_failing_case_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

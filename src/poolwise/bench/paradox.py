@@ -7,18 +7,15 @@ pairs of one case lie far apart. What is compared is CPU time a thing made, writ
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from poolwise.advise.calibrate import child_environment, machine
+from poolwise.advise.calibrate import machine
+from poolwise.bench.fresh import Progress, pyplot, run_fresh, save
 from poolwise.bench.ratios import Ratio, median_interval
-from poolwise.errors import PoolwiseError, UsageError
 
 KIB, MIB = 1 << 10, 1 << 20
 BUFFERS = ("bytearray", "numpy.empty")
@@ -28,12 +25,6 @@ QUICK_SIZES = (16, MIB)
 SETTINGS_FROM = 128 * KIB  # below, glibc's thresholds are not reached by four blocks
 ALIVE = (1, 4)
 PAIRS = 9  # the fewest whose 95 % interval leaves out the most disturbed pair at each end
-
-Progress = Callable[[int, int], None]
-
-
-class BenchError(PoolwiseError, RuntimeError):
-    """A measured process failed; the message holds its last words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,15 +114,11 @@ def run_child(case: Case, pooled: bool) -> dict[str, list[float]]:
     spec = find_spec("poolwise.bench._paradox_child")
     assert spec is not None
     assert spec.origin is not None
-    command = [sys.executable, "-P", spec.origin, json.dumps({**asdict(case), "pooled": pooled})]
-    ended = subprocess.run(
-        command, env=child_environment(), capture_output=True, text=True, check=False
+    arm = "pool" if pooled else "allocation"
+    arguments = json.dumps({**asdict(case), "pooled": pooled})
+    result: dict[str, list[float]] = run_fresh(
+        spec.origin, arguments, what=f"the {arm} arm of {case}"
     )
-    if ended.returncode != 0:
-        lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
-        arm = "pool" if pooled else "allocation"
-        raise BenchError(f"the {arm} arm of {case} failed: {lines[-1]}")
-    result: dict[str, list[float]] = json.loads(ended.stdout)
     return result
 
 
@@ -152,17 +139,8 @@ def plot(paradox: Paradox, path: Path) -> None:
 
     Raises UsageError if matplotlib is not there or `path` cannot be written.
     """
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError:
-        raise UsageError(
-            "--plot needs matplotlib: install it with pip install 'poolwise[plot]'"
-        ) from None
     kinds = [kind for kind in BUFFERS if any(row.kind == kind for row in paradox.rows)]
-    figure, axes = pyplot.subplots(
+    figure, axes = pyplot().subplots(
         len(kinds), len(ALIVE), squeeze=False, sharex=True, sharey=True,
         figsize=(9, 0.5 + 3.2 * len(kinds)), layout="constrained",
     )  # fmt: skip
@@ -203,11 +181,4 @@ def plot(paradox: Paradox, path: Path) -> None:
         f"Python {about['python'].split()[0]}, {about['build']})",
         fontsize="medium",
     )
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {path} ({error.strerror}): name another file with --plot"
-        ) from None
-    finally:
-        pyplot.close(figure)
+    save(figure, path)

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from poolwise.advise.calibrate import child_environment, machine
-from poolwise.bench.paradox import BenchError
+from poolwise.advise.calibrate import machine
+from poolwise.bench.fresh import Progress, pyplot, run_fresh, save
 from poolwise.bench.ratios import Ratio, median_interval
-from poolwise.errors import UsageError
 
 NAMES = ("sizes", "paths", "trims", "sharing")
 ROUNDS, QUICK_ROUNDS = 9, 2
 
 Case = dict[str, str | int]
 Figures = dict[str, float | None]
-Progress = Callable[[int, int], None]
 
 
 class Bench(Protocol):
@@ -89,14 +85,9 @@ def measure(name: str, *, quick: bool, progress: Progress) -> Result:
 
 
 def _in_process(name: str, case: Case) -> Figures:
-    command = [sys.executable, "-P", "-m", "poolwise.bench.tables", name, json.dumps(case)]
-    ended = subprocess.run(
-        command, env=child_environment(), capture_output=True, text=True, check=False
+    figures: Figures = run_fresh(
+        "-m", "poolwise.bench.tables", name, json.dumps(case), what=f"bench {name}: {case}"
     )
-    if ended.returncode != 0:
-        lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
-        raise BenchError(f"bench {name}: {case} failed: {lines[-1]}")
-    figures: Figures = json.loads(ended.stdout)
     return figures
 
 
@@ -113,18 +104,9 @@ def plot(result: Result, path: Path) -> None:
 
     Raises UsageError if matplotlib is not there or `path` cannot be written.
     """
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError:
-        raise UsageError(
-            "--plot needs matplotlib: install it with pip install 'poolwise[plot]'"
-        ) from None
     bench = load(result.bench)
     labels = [" ".join(str(value) for value in row.case.values()) for row in result.rows]
-    figure, axes = pyplot.subplots(
+    figure, axes = pyplot().subplots(
         1, len(bench.FIGURES), squeeze=False, sharey=True,
         figsize=(3 + 2.5 * len(bench.FIGURES), 1 + 0.22 * len(labels)), layout="constrained",
     )  # fmt: skip
@@ -142,14 +124,7 @@ def plot(result: Result, path: Path) -> None:
         axis.set_yticks(range(len(labels)), labels, fontsize="x-small")
     axes[0][0].invert_yaxis()
     figure.suptitle(bench.TITLE, fontsize="medium")
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {path} ({error.strerror}): name another file with --plot"
-        ) from None
-    finally:
-        pyplot.close(figure)
+    save(figure, path)
 
 
 if __name__ == "__main__":

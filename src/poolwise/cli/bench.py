@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +23,7 @@ from poolwise.cli.calibrate import size_text
 from poolwise.errors import UsageError
 
 if TYPE_CHECKING:
+    from poolwise.bench.fresh import Progress
     from poolwise.bench.tables import Result
 
 TABLE_WIDTH = 140  # of a table that is not shown on a terminal
@@ -74,28 +77,32 @@ def run(ns: argparse.Namespace) -> int:
 
 
 def _run_table(ns: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     from poolwise.bench import tables
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        print(f"poolwise: bench {ns.bench}, fresh processes in turn …", file=sys.stderr)
-    columns = TextColumn("fresh processes"), BarColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("")
-        result = tables.measure(
-            ns.bench,
-            quick=ns.quick,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with _progress(f"bench {ns.bench}, fresh processes in turn …") as progress:
+        result = tables.measure(ns.bench, quick=ns.quick, progress=progress)
     show_table(result)
     if ns.json is not None:
         ns.json.write_text(json.dumps(result.to_json(), indent=1) + "\n")
     if ns.plot is not None:
         tables.plot(result, ns.plot)
     return 0
+
+
+@contextmanager
+def _progress(sentence: str) -> Iterator[Progress]:
+    """A bar on standard error; where that is no terminal, the sentence."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        print(f"poolwise: {sentence}", file=sys.stderr)
+    columns = TextColumn("fresh processes"), BarColumn(), TimeRemainingColumn()
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def show_table(result: Result) -> None:
@@ -158,30 +165,23 @@ def _run_paradox(ns: argparse.Namespace) -> int:
 
 
 def _check_writable(path: Path | None) -> None:
-    """Before minutes of measuring, not after. Raises UsageError."""
+    """Before minutes of measuring, not after. Raises UsageError; leaves no file behind."""
     if path is None:
         return
+    is_new = not path.exists()
     try:
         path.open("a").close()
+        if is_new:
+            path.unlink()
     except OSError as error:
         raise UsageError(f"cannot write {path} ({error.strerror}): name another file") from None
 
 
 def _measured(chosen: list[Case]) -> Paradox:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     from poolwise.bench import paradox
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        print(f"poolwise: {paradox.PAIRS} pairs of each of {len(chosen)} cases …", file=sys.stderr)
-    columns = TextColumn("fresh processes"), BarColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("")
-        return paradox.measure(
-            chosen, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with _progress(f"{paradox.PAIRS} pairs of each of {len(chosen)} cases …") as progress:
+        return paradox.measure(chosen, progress=progress)
 
 
 def show(result: Paradox) -> None:
