@@ -11,6 +11,8 @@ Times are CPU time of the best of several runs. Loops:
     del       o = pool.get(); pool.put(o); del o
     last      o = buffers.acquire(n); del o         no release: the last reference gives it back
 
+The pool is measured with each trim policy and with checks="sample" too.
+
 The first two are measured with methods looked up at each call and with bound methods hoisted out
 of the loop, on both sides alike. Bodies are unrolled tenfold, so that the `for` is not measured.
 """
@@ -27,6 +29,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import poolwise
 
@@ -58,12 +61,22 @@ BUFFER_LOOPS = {
 }
 
 
+# Named, and each with its counters: there is no pool without.
+POOLS: dict[str, dict[str, Any]] = {
+    "pool": {},
+    "pool, aged": {"trim": "aged"},
+    "pool, victim": {"trim": "victim"},
+    "pool, clear": {"trim": "clear"},
+    "pool, sample": {"checks": "sample"},
+}
+
+
 class Kept:
     """An ordinary class, as pools hold them."""
 
 
 def subjects() -> list[str]:
-    return ["deque", "pool", *(f"buffer {size}" for size in SIZES)]
+    return ["deque", *POOLS, *(f"buffer {size}" for size in SIZES)]
 
 
 def compile_loop(body: str) -> Callable[..., None]:
@@ -94,8 +107,8 @@ def measure(subject: str) -> dict[str, float]:
         del kept
         args = (queue, queue.pop, queue.append, 0)
         return {name: best_ns(body, *args) for name, body in DEQUE_LOOPS.items()}
-    if subject == "pool":
-        pool = poolwise.Pool(Kept)
+    if subject in POOLS:
+        pool = poolwise.Pool(Kept, name=subject, **POOLS[subject])
         while kept:
             pool.put(kept.pop())
         return {

@@ -10,7 +10,7 @@ What is found is warned of once for each place in the code (`PoolMisuseWarning`)
     pinned           put, and still held by somebody after three trims: by whom
     finalizer        its class has a `__del__`, which a pool puts off or never runs
 
-`sample` looks at one get in 4,096 (at more of the first ones, which cost little), and at the put
+`sample` looks at one get in 16,384 (at more of the first ones, which cost little), and at the put
 of what it looked at; `strict` at all of them, and drops one put in four at random, so that nobody
 comes to rely on a hit (as Go's sync.Pool does under its race detector). POOLWISE_CHECKS_SEED makes
 that repeatable, POOLWISE_CHECKS_SECONDS says how long a lease may be.
@@ -33,7 +33,7 @@ from poolwise.errors import DoublePut, PoolMisuseWarning, UsageError
 from poolwise.pools import pins
 from poolwise.pools.insides import Mark, difference, in_class, state
 
-SAMPLE_EVERY = 4096
+SAMPLE_EVERY = 16_384
 DROPS_ONE_IN = 4
 OVERLONG_SECONDS = 60.0
 STACK_DEPTH = 8
