@@ -65,8 +65,8 @@ checked:
 	@rm -rf $*
 	@$(PYTHON) -m venv $* || { \
 		echo "make: $(PYTHON) -m venv failed: on Debian, apt-get install python3-venv" >&2; exit 1; }
-	@$*/bin/python -m pip install -q --disable-pip-version-check uv || \
-		$*/bin/python -m pip install -q --upgrade 'pip>=25.1'
+	@$*/bin/python -m pip install -q --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$*/bin/python -m pip install -q uv || true
 	@$(call install,$*,$(TOOLS) rich)
 	@touch $@
 
