@@ -147,9 +147,17 @@ scope_repr(pw_scope *self)
         (unsigned long long)self->counts[PW_SCOPE_PUTS]);
 }
 
+static PyObject *
+scopes_open(PyObject *Py_UNUSED(none), PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromUnsignedLong(pw_load_relaxed(&pw_scopes_open));
+}
+
 static PyMethodDef scope_methods[] = {
     {"__enter__", (PyCFunction)scope_enter, METH_NOARGS, "The scope, which counts from now on."},
     {"__exit__", (PyCFunction)(void (*)(void))scope_exit, METH_FASTCALL, "Ends the counting."},
+    {"_open", scopes_open, METH_NOARGS | METH_STATIC,
+     "_open()\n--\n\nHow many scopes are open in all contexts (for tests)."},
     {NULL, NULL, 0, NULL},
 };
 
