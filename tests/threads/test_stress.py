@@ -9,16 +9,21 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("stress.py")
-LEAKY = """
+FAULTY = """
 import sys
 sys.argv = ["stress.py", "--operations", "20000"]
 import stress
 taken = stress.Stress.take
-def twice(self, me):  # a pool with the fault that is looked for
+def twice(self, me):  # a pool with the fault that is looked for: it gives what somebody has
     thing = taken(self, me)
-    self.pool.put(thing)
-    self.survivors.append([thing])
-    return thing
+    class Faulty:
+        def get(_):
+            return thing
+    real, self.pool = self.pool, Faulty()
+    try:
+        return taken(self, me)
+    finally:
+        self.pool = real
 stress.Stress.take = twice
 stress.main()
 """
@@ -37,7 +42,7 @@ def test_every_thing_has_one_owner(policy: str) -> None:
 
 def test_a_second_owner_would_be_seen() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LEAKY], capture_output=True, text=True, cwd=SCRIPT.parent
+        [sys.executable, "-c", FAULTY], capture_output=True, text=True, cwd=SCRIPT.parent
     )
     assert done.returncode == 1
-    assert "stress: Fault: a thing of thread" in done.stderr
+    assert "stress: Fault: get gave a thing that thread" in done.stderr
