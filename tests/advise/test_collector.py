@@ -94,7 +94,9 @@ def test_the_replay_counts_what_the_collector_does(
     # The quarter rule also weighs what was alive before the sampler started, which is unknown: the
     # replay comes to the oldest generation sooner, and each time in place of the middle one.
     if sys.version_info < (3, 12):  # later starts leave more alive, and the two drift apart
-        assert replayed[1] == pytest.approx(real[1], rel=0.06, abs=1), (real, replayed)
+        # One for where it stands at the start (the real count itself differs by one from run to
+        # run), and a few in a hundred besides.
+        assert abs(replayed[1] - real[1]) <= 1 + 0.06 * real[1], (real, replayed)
     assert real[2] <= replayed[2] <= real[2] + 0.15 * sum(real[1:]) + 1, (real, replayed)
     assert sum(replayed[1:]) == pytest.approx(sum(real[1:]), rel=0.15, abs=1), (real, replayed)
 
