@@ -18,7 +18,11 @@ from types import ModuleType
 from poolwise.cli import _program
 from poolwise.errors import PoolwiseError
 
-COMMANDS = ("advise", "try", "run", "calibrate", "bench")
+COMMANDS = (
+    *("advise", "try", "run"),
+    *("profile", "report", "diff", "export", "attach"),
+    *("calibrate", "bench"),
+)
 
 
 def _module_of(command: str) -> ModuleType | None:
@@ -60,7 +64,8 @@ def parse(arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
     if module is None:
         top = _top_parser()
         if command and not command.startswith("-"):
-            top.error(f"there is no command {command!r}; use one of {', '.join(COMMANDS)}")
+            known = ", ".join(name for name in COMMANDS if _module_of(name))
+            top.error(f"there is no command {command!r}; use one of {known}")
         top.parse_args(arguments)
         top.print_help(sys.stderr)
         raise SystemExit(2)
