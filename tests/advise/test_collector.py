@@ -271,15 +271,23 @@ def test_objects_are_priced_as_this_program_pays_for_them(
     summary = replace(
         run.recording.summary,
         collections=(100, 10, 2),
-        collection_seconds=(0.001, 0.0077, 0.01),
+        collection_seconds=(0.007, 0.0077, 0.01),
         collected=(0, 0, 0),
     )
-    warm, cold = 0.0077 / (10 * 701 * 11), 0.01 / (2 * 10_000)
+    warm, cold = 0.007 / (100 * 701), 0.01 / (2 * 10_000)
+    assert warm > prices.gc_object().low
     passing, freeing = collector._own_prices(summary, ten_thousand, prices, (700, 10, 10))
-    assert passing.value == pytest.approx((warm + cold) / 2)
-    assert warm < passing.low < passing.value < passing.high < cold
+    assert passing.value == pytest.approx(collector.LARGE.value * warm)
+    assert (passing.low, passing.high) == pytest.approx(
+        (collector.LARGE.low * warm, collector.LARGE.high * warm)
+    )
+    assert passing.high < cold
     times = prices.gc_garbage.value / prices.gc_object(full=True).value
     assert freeing.value == pytest.approx(times * cold)
+    # A young object is never dearer than one in a full collection.
+    slow = replace(summary, collection_seconds=(0.03, 0.0077, 0.01))
+    passing, _ = collector._own_prices(slow, ten_thousand, prices, (700, 10, 10))
+    assert passing.value == passing.high == pytest.approx(cold)
     # As many that were found and freed took their part of the time.
     freeing_too = replace(summary, collected=(0, 0, 20_000))
     _, cheaper = collector._own_prices(freeing_too, ten_thousand, prices, (700, 10, 10))
