@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "owners.c"
+#include "local.h"
 
 enum { THREADS = 60, AT_ONCE = 4, VALUES = 40 };
 
@@ -36,7 +37,7 @@ work(void *arg)
 {
     pw_local *local = arg;
     uintptr_t first = (uintptr_t)(local - locals) * VALUES;
-    pw_local_give_to(local, pw_owner_current());
+    pw_give_to(&local->owned, pw_owner_current());
     for (uintptr_t value = first; value < first + VALUES; value++) {
         CHECK(pw_local_push_owner(local, (void *)(value + 1)));
         if (value % 4 == 0) {
@@ -67,7 +68,7 @@ static void
 take_what_the_dead_left(void)
 {
     for (size_t i = 0; i < THREADS; i++) {
-        CHECK(pw_local_owner(&locals[i]) == NULL);
+        CHECK(pw_owner_of(&locals[i].owned) == NULL);
         while (pw_local_private(&locals[i]) > 0) {
             see(pw_local_take_private(&locals[i]));
         }
@@ -78,19 +79,19 @@ static void
 fork_leaves_only_the_forker(void)
 {
     static pw_local mine;
-    pw_local_give_to(&mine, pw_owner_current());
+    pw_give_to(&mine.owned, pw_owner_current());
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        bool right = pw_local_owner(&mine) == pw_owner_current();
+        bool right = pw_owner_of(&mine.owned) == pw_owner_current();
         for (size_t i = 0; i < THREADS; i++) {
-            right = right && pw_local_owner(&locals[i]) == NULL;
+            right = right && pw_owner_of(&locals[i].owned) == NULL;
         }
         _exit(right ? 0 : 1);
     }
     int status;
     CHECK(waitpid(child, &status, 0) == child && status == 0);
-    pw_local_disown(&mine);
+    pw_disown(&mine.owned);
 }
 
 static void

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "atomics.h"
 #include "checked.h"
 #include "sizeclass.h"
 
@@ -286,7 +287,7 @@ pw_class_trim(pw_class *cls)
         cls->doomed = *end;
         *end = NULL;
     }
-    cls->round++;
+    pw_store_relaxed(&cls->round, cls->round + 1);
 }
 
 static inline void

@@ -13,24 +13,19 @@
 
 /* False: pw_return_carefully() must do it. */
 static inline bool
-return_block(pw_block *block)
+return_block(pw_buffer_pool *pool, pw_block *block)
 {
+#if PW_ATOMICS
+    return pw_front_return(pool, block, NULL);
+#else
+    (void)pool;
     pw_class *cls = block->cls;
     if (PW_UNLIKELY(cls->careful)) {
         return false;
     }
     pw_class_push_owner(cls, block);
     return true;
-}
-
-static inline void
-hand_out(pw_buffer *buffer, pw_block *block, size_t n)
-{
-    if (PW_UNLIKELY(block->capacity < n)) {
-        Py_FatalError("poolwise: a block is smaller than what is asked of it");
-    }
-    buffer->block = block;
-    buffer->size = n;
+#endif
 }
 
 static inline void
@@ -47,7 +42,7 @@ new_buffer(pw_buffer_pool *self)
     pw_buffer *buffer = self->spare;
     if (buffer != NULL) {
         self->spare = buffer->next;
-        Py_SET_REFCNT(buffer, 1);
+        pw_revive((PyObject *)buffer);
         return buffer;
     }
     pw_state *state = PyType_GetModuleState(Py_TYPE(self));
@@ -187,7 +182,10 @@ acquire_carefully(pw_buffer_pool *self, PyObject *size)
     buffer = new_buffer(self);
     if (buffer != NULL) {
         changed = pw_inspect_block(self, block);
-        hand_out(buffer, block, (size_t)n);
+        pw_hand_out(buffer, block, (size_t)n);
+        if (block->slab != NULL) {
+            pw_front_refill(self, block->slab->cls);
+        }
     } else {
         pw_return_carefully(self, block, NULL);
     }
@@ -213,24 +211,34 @@ acquire_carefully(pw_buffer_pool *self, PyObject *size)
     return (PyObject *)buffer;
 }
 
+/* A hit of `last` + 1 bytes; NULL: acquire has more to do. */
+static inline pw_buffer *
+take_idle(pw_buffer_pool *self, size_t last)
+{
+#if PW_ATOMICS
+    return pw_front_acquire(self, last);
+#else
+    if (PW_UNLIKELY(last >= self->size_limit)) {
+        return NULL;
+    }
+    pw_class *cls = pw_class_for(self, last);
+    pw_buffer *buffer = self->spare;
+    if (PW_UNLIKELY(cls->idle == NULL || buffer == NULL || self->hits >= self->check_at)) {
+        return NULL;
+    }
+    self->spare = buffer->next;
+    self->hits++;
+    pw_revive((PyObject *)buffer);
+    pw_hand_out(buffer, pw_class_pop_owner(cls), last + 1);
+    return buffer;
+#endif
+}
+
 PyObject *
 pw_acquire(pw_buffer_pool *self, PyObject *size)
 {
-    pw_buffer *buffer = NULL;
-    Py_BEGIN_CRITICAL_SECTION(self);
     size_t last = (size_t)pw_small_int(size) - 1; /* not a small int, or 0: beyond every limit */
-    if (PW_LIKELY(last < self->size_limit)) {
-        pw_class *cls = pw_class_for(self, last);
-        if (PW_LIKELY(cls->idle != NULL && self->spare != NULL && pw_scopes_open == 0 &&
-                      self->hits < self->check_at)) {
-            buffer = self->spare;
-            self->spare = buffer->next;
-            self->hits++;
-            Py_SET_REFCNT(buffer, 1);
-            hand_out(buffer, pw_class_pop_owner(cls), last + 1);
-        }
-    }
-    Py_END_CRITICAL_SECTION();
+    pw_buffer *buffer = pw_scopes_open == 0 ? take_idle(self, last) : NULL;
     return PW_LIKELY(buffer != NULL) ? (PyObject *)buffer : acquire_carefully(self, size);
 }
 
@@ -253,18 +261,21 @@ static PyObject *
 buffer_release(pw_buffer *self, PyObject *Py_UNUSED(ignored))
 {
     bool viewed;
-    Py_BEGIN_CRITICAL_SECTION2(self, self->pool);
+    pw_block *block;
+    Py_BEGIN_CRITICAL_SECTION(self);
     viewed = self->views > 0;
-    pw_block *block = self->block;
-    if (PW_LIKELY(!viewed && block != NULL)) {
+    block = self->block;
+    if (PW_LIKELY(!viewed)) {
         self->block = NULL;
-        if (PW_UNLIKELY(!return_block(block))) {
-            pw_return_carefully(self->pool, block, self);
-        }
     }
-    Py_END_CRITICAL_SECTION2();
+    Py_END_CRITICAL_SECTION();
     if (PW_UNLIKELY(viewed)) {
         return views_alive(self);
+    }
+    if (PW_LIKELY(block != NULL) && PW_UNLIKELY(!return_block(self->pool, block))) {
+        Py_BEGIN_CRITICAL_SECTION(self->pool);
+        pw_return_carefully(self->pool, block, self);
+        Py_END_CRITICAL_SECTION();
     }
     Py_RETURN_NONE;
 }
@@ -306,6 +317,7 @@ buffer_dealloc_carefully(pw_buffer *self)
     orphan = pool->orphaned;
     if (!orphan) {
         push_spare(pool, self);
+        pw_front_make_room(pool, NULL);
     }
     last = orphan && --pool->buffers == 0;
     Py_END_CRITICAL_SECTION();
@@ -321,17 +333,18 @@ static void
 buffer_dealloc(pw_buffer *self)
 {
     pw_buffer_pool *pool = self->pool;
-    bool done;
-    Py_BEGIN_CRITICAL_SECTION(pool);
-    done = !pool->orphaned;
+#if PW_ATOMICS
+    bool done = pw_front_return(pool, self->block, self);
+#else
+    bool done = !pool->orphaned;
     if (PW_UNLIKELY(self->block != NULL)) {
-        done = return_block(self->block);
+        done = return_block(pool, self->block);
         self->block = done ? NULL : self->block;
     }
     if (PW_LIKELY(done)) {
         push_spare(pool, self);
     }
-    Py_END_CRITICAL_SECTION();
+#endif
     if (PW_UNLIKELY(!done)) {
         buffer_dealloc_carefully(self);
     }

@@ -2,6 +2,7 @@
  *
  *   buffer.c          Buffer, acquire and release: the hot paths
  *   buffer_blocks.c   where a block comes from when none is idle, and what a careful return does
+ *   buffer_front.c    what each thread keeps at hand, without the GIL
  *   buffer_wait.c     waiting for a block, at most so long
  *   buffer_settings.c the arguments of a pool
  *   buffer_pool.c     the life, trims and figures of a pool
@@ -25,6 +26,7 @@ typedef enum { PW_CHECKS_OFF, PW_CHECKS_SAMPLE, PW_CHECKS_STRICT } pw_checks;
 typedef enum { PW_FULL_FALLBACK, PW_FULL_RAISE, PW_FULL_WAIT } pw_when_full;
 
 typedef struct pw_buffer pw_buffer;
+typedef struct pw_front pw_front;
 
 enum { PW_BAD_STREAK = 8 }; /* leases in a row that make a class badly used */
 
@@ -64,6 +66,8 @@ typedef struct {
 
     PyObject *weakrefs;
 #if PW_ATOMICS
+    uint64_t serial; /* of all pools that ever were; constant */
+    pw_front *fronts;
     pw_fork_lock fork_lock;
 #endif
 } pw_buffer_pool;
@@ -76,6 +80,16 @@ struct pw_buffer {
     pw_buffer *next;
     size_t used; /* PW_ALL_USED, or told: then the block's class is careful */
 };
+
+static inline void
+pw_hand_out(pw_buffer *buffer, pw_block *block, size_t n)
+{
+    if (PW_UNLIKELY(block->capacity < n)) {
+        Py_FatalError("poolwise: a block is smaller than what is asked of it");
+    }
+    buffer->block = block;
+    buffer->size = n;
+}
 
 /* ---- buffer_settings.c ---- */
 
@@ -122,6 +136,37 @@ size_t pw_cool_doomed(pw_buffer_pool *self, size_t bytes);
 
 /* Sets every class's `careful` as the pool's state asks. */
 void pw_set_careful(pw_buffer_pool *self);
+
+/* ---- buffer_front.c: with the GIL the pool itself is the only front ---- */
+
+#if PW_ATOMICS
+/* A hit of `last` + 1 bytes; NULL: there is more to do. */
+pw_buffer *pw_front_acquire(pw_buffer_pool *self, size_t last);
+/* Keeps a block that comes back, and a Buffer that died (either may be NULL). False: there is more
+ * to do, and nothing has changed. */
+bool pw_front_return(pw_buffer_pool *self, pw_block *block, pw_buffer *spare);
+
+/* In the pool's section: halves what the caller's front has of this class, if it is full; fills
+ * it up to a half. */
+void pw_front_make_room(pw_buffer_pool *self, pw_class *cls);
+void pw_front_refill(pw_buffer_pool *self, pw_class *cls);
+/* In the pool's section: a block from any front, or all that they have. */
+pw_block *pw_fronts_steal(pw_buffer_pool *self, const pw_class *cls);
+void pw_fronts_empty(pw_buffer_pool *self);
+size_t pw_fronts_idle(pw_buffer_pool *self, size_t class_index);
+uint64_t pw_fronts_hits(pw_buffer_pool *self);
+void pw_fronts_begin(pw_buffer_pool *self);
+void pw_fronts_free(pw_buffer_pool *self);
+#else
+#define pw_front_make_room(self, cls) ((void)(self), (void)(cls))
+#define pw_front_refill(self, cls) ((void)(self), (void)(cls))
+#define pw_fronts_steal(self, cls) ((void)(self), (void)(cls), (pw_block *)NULL)
+#define pw_fronts_empty(self) ((void)(self))
+#define pw_fronts_idle(self, class_index) ((void)(self), (void)(class_index), (size_t)0)
+#define pw_fronts_hits(self) ((void)(self), UINT64_C(0))
+#define pw_fronts_begin(self) ((void)(self))
+#define pw_fronts_free(self) ((void)(self))
+#endif
 
 /* ---- buffer_wait.c ---- */
 

@@ -37,6 +37,9 @@ make_room(pw_buffer_pool *self, size_t bytes)
         return false;
     }
     size_t goal = self->max_bytes - bytes;
+    if (self->warm_bytes > goal) {
+        pw_fronts_empty(self);
+    }
     for (size_t i = self->class_count; i-- > 0 && self->warm_bytes > goal;) {
         pw_block *block;
         while (self->warm_bytes > goal &&
@@ -84,6 +87,9 @@ pw_find_block(pw_buffer_pool *self, size_t n, pw_block **block, bool *hit)
     }
     pw_class *cls = pw_class_for(self, n == 0 ? 0 : n - 1);
     *block = pw_class_pop_any_owner(cls);
+    if (*block == NULL) {
+        *block = pw_fronts_steal(self, cls);
+    }
     if (*block != NULL) {
         self->hits++;
         *hit = true;
@@ -159,6 +165,7 @@ pw_return_carefully(pw_buffer_pool *self, pw_block *block, pw_buffer *buffer)
         self->tries = SAMPLE_TRIES;
     }
     pw_class_push_owner(cls, block);
+    pw_front_make_room(self, cls);
     if (self->waiters.first != NULL) {
         pw_waiters_wake_all(&self->waiters);
         pw_set_careful(self);
@@ -203,6 +210,6 @@ pw_set_careful(pw_buffer_pool *self)
     bool careful = self->closed || self->clear == PW_CLEAR_RELEASE ||
                    self->checks == PW_CHECKS_STRICT || self->waiters.first != NULL;
     for (size_t i = 0; i < self->class_count; i++) {
-        self->classes[i].careful = careful;
+        pw_store_relaxed(&self->classes[i].careful, careful);
     }
 }

@@ -47,6 +47,7 @@ buffer_pool_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         pw_buffer_settings_free(&given);
         return NULL;
     }
+    pw_fronts_begin(self);
 #if PW_ATOMICS
     pw_fork_lock_add(&self->fork_lock, &self->ob_base.ob_mutex);
 #endif
@@ -89,6 +90,7 @@ cool_all_doomed(pw_buffer_pool *self)
 static void
 doom_all(pw_buffer_pool *self)
 {
+    pw_fronts_empty(self);
     for (size_t i = 0; i < self->class_count; i++) {
         pw_class_doom_all(&self->classes[i]);
     }
@@ -99,7 +101,7 @@ static void
 close_classes(pw_buffer_pool *self)
 {
     self->closed = true;
-    self->size_limit = 0;
+    pw_store_relaxed(&self->size_limit, 0);
     pw_set_careful(self);
     pw_waiters_wake_all(&self->waiters);
     doom_all(self);
@@ -132,6 +134,7 @@ buffer_pool_trim(pw_buffer_pool *self, PyObject *const *args, Py_ssize_t count)
         return NULL;
     }
     Py_BEGIN_CRITICAL_SECTION(self);
+    pw_fronts_empty(self);
     for (size_t i = 0; i < self->class_count; i++) {
         pw_class_trim(&self->classes[i]);
     }
@@ -224,10 +227,15 @@ buffer_pool_stats(pw_buffer_pool *self, PyObject *Py_UNUSED(ignored))
     size_t warm = 0, idle = 0, idle_bytes = 0, high_water = self->fallbacks_high_water;
     Py_BEGIN_CRITICAL_SECTION(self);
     memcpy(&now, self, sizeof(now));
+    now.hits += pw_fronts_hits(self);
     for (size_t i = 0; i < self->class_count; i++) {
         pw_class *cls = &self->classes[i];
         levels[i].cls = *cls;
         levels[i].idle = pw_list_length(cls->idle) + pw_list_length(cls->doomed);
+        levels[i].idle += pw_fronts_idle(self, i);
+        if (levels[i].idle > cls->warm_count) { /* one moved between two fronts meanwhile */
+            levels[i].idle = cls->warm_count;
+        }
         idle += levels[i].idle;
         idle_bytes += levels[i].idle * cls->capacity;
         warm += cls->warm_count;
@@ -264,6 +272,7 @@ pw_free_buffer_pool(pw_buffer_pool *self)
     PyTypeObject *type = Py_TYPE(self);
     free(self->classes); /* nothing is out, so every slab is unmapped */
     free(self->by_index);
+    pw_fronts_free(self);
 #if PW_ATOMICS
     pw_fork_lock_remove(&self->fork_lock);
 #endif
@@ -280,10 +289,10 @@ buffer_pool_dealloc(pw_buffer_pool *self)
         PyObject_ClearWeakRefs((PyObject *)self);
     }
     Py_BEGIN_CRITICAL_SECTION(self);
+    pw_store_relaxed(&self->orphaned, true);
     close_classes(self);
     pw_cool_doomed(self, SIZE_MAX);
     free_spares(self, 0);
-    self->orphaned = true;
     last = self->buffers == 0;
     Py_END_CRITICAL_SECTION();
     if (last) {

@@ -15,6 +15,13 @@ find_or_queue(pw_buffer_pool *self, size_t n, pw_block **block, bool *hit, pw_wa
     if (found == PW_FULL && !self->closed) {
         pw_waiters_add(&self->waiters, waiter);
         pw_set_careful(self);
+        if (PW_ATOMICS) { /* what came back to a front before it heard of us */
+            found = pw_find_block(self, n, block, hit);
+        }
+    }
+    if (found == PW_FOUND) {
+        pw_waiters_remove(&self->waiters, waiter);
+        pw_set_careful(self);
     }
     Py_END_CRITICAL_SECTION();
     return found;

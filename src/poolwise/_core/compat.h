@@ -81,6 +81,19 @@ pw_has_one_reference(PyObject *object)
 #endif
 }
 
+/* Gives a dead object, which nobody can know, to the caller: it has the one reference. */
+static inline void
+pw_revive(PyObject *object)
+{
+#ifdef Py_GIL_DISABLED
+    object->ob_tid = _Py_ThreadId(); /* that of its last life would make each count atomic */
+    object->ob_ref_local = 1;
+    object->ob_ref_shared = 0;
+#else
+    Py_SET_REFCNT(object, 1);
+#endif
+}
+
 /* Spares threads the shared reference count of an object that all of them use. */
 static inline void
 pw_share_between_threads(PyObject *object)

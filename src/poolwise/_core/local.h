@@ -12,10 +12,10 @@
 
 #include <stdint.h>
 
+#include "owners.h"
 #include "queue.h"
 
 typedef struct pw_local pw_local;
-typedef struct pw_owner pw_owner;
 
 struct pw_local {
     void *newest;
@@ -27,9 +27,7 @@ struct pw_local {
     uint64_t hits_shared, hits_stolen;
     pw_queue shared;
     pw_local *next; /* of the same pool; constant */
-    /* Guard: the lock of owners.h. */
-    pw_owner *owner; /* NULL: its thread is dead */
-    pw_local *next_of_owner;
+    pw_owned owned;
 };
 
 /* Whether nobody but the pool has the item. */

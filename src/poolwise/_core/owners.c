@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 struct pw_owner {
-    pw_local *locals;
+    pw_owned *parts;
     pw_owner *prev, *next;
 };
 
@@ -26,10 +26,10 @@ uint64_t pw_owner_deaths; /* written under the lock, read without */
 static void
 leave(pw_owner *owner)
 {
-    while (owner->locals != NULL) {
-        pw_local *local = owner->locals;
-        owner->locals = local->next_of_owner;
-        local->owner = NULL;
+    while (owner->parts != NULL) {
+        pw_owned *part = owner->parts;
+        owner->parts = part->next_of_owner;
+        part->owner = NULL;
     }
     if (owner->prev != NULL) {
         owner->prev->next = owner->next;
@@ -112,35 +112,35 @@ pw_owner_current(void)
 }
 
 void
-pw_local_give_to(pw_local *local, pw_owner *owner)
+pw_give_to(pw_owned *part, pw_owner *owner)
 {
     pthread_mutex_lock(&owners_lock);
-    local->owner = owner;
-    local->next_of_owner = owner->locals;
-    owner->locals = local;
+    part->owner = owner;
+    part->next_of_owner = owner->parts;
+    owner->parts = part;
     pthread_mutex_unlock(&owners_lock);
 }
 
 pw_owner *
-pw_local_owner(pw_local *local)
+pw_owner_of(pw_owned *part)
 {
     pthread_mutex_lock(&owners_lock);
-    pw_owner *owner = local->owner;
+    pw_owner *owner = part->owner;
     pthread_mutex_unlock(&owners_lock);
     return owner;
 }
 
 void
-pw_local_disown(pw_local *local)
+pw_disown(pw_owned *part)
 {
     pthread_mutex_lock(&owners_lock);
-    if (local->owner != NULL) {
-        pw_local **link = &local->owner->locals;
-        while (*link != local) {
+    if (part->owner != NULL) {
+        pw_owned **link = &part->owner->parts;
+        while (*link != part) {
             link = &(*link)->next_of_owner;
         }
-        *link = local->next_of_owner;
-        local->owner = NULL;
+        *link = part->next_of_owner;
+        part->owner = NULL;
     }
     pthread_mutex_unlock(&owners_lock);
 }

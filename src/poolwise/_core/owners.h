@@ -1,26 +1,37 @@
-/* owners.h: which thread owns which locals, on builds without the GIL.
+/* owners.h: which thread owns which parts of pools, on builds without the GIL.
  *
- * A thread that ends has no Python any more when we hear of it: so it only says that its locals
+ * A thread that ends has no Python any more when we hear of it: so it only says that its parts
  * have no owner now (owner = NULL), and whoever next looks through the pool takes what they hold,
- * or the whole local. The same for the threads that a fork leaves behind.
+ * or the whole part. The same for the threads that a fork leaves behind.
  * The registry is static, since threads and forks are the process's own. Its lock is a leaf:
  * nothing is called while it is held. */
 #ifndef PW_OWNERS_H
 #define PW_OWNERS_H
 
-#include "local.h"
+#include <stdint.h>
 
-/* How many threads have left locals behind; read without the lock. */
+#include "atomics.h"
+
+typedef struct pw_owner pw_owner;
+typedef struct pw_owned pw_owned;
+
+/* In a part of a pool that one thread owns. Guard: the registry's lock. */
+struct pw_owned {
+    pw_owner *owner; /* NULL: its thread is dead */
+    pw_owned *next_of_owner;
+};
+
+/* How many threads have left parts behind; read without the lock. */
 extern uint64_t pw_owner_deaths;
 
 /* The calling thread; NULL: no memory. */
 pw_owner *pw_owner_current(void);
 
-pw_owner *pw_local_owner(pw_local *local);
-void pw_local_give_to(pw_local *local, pw_owner *owner);
+pw_owner *pw_owner_of(pw_owned *part);
+void pw_give_to(pw_owned *part, pw_owner *owner);
 
 /* Its pool ends. */
-void pw_local_disown(pw_local *local);
+void pw_disown(pw_owned *part);
 
 /* A pool's lock, one byte. At a fork a thread that waits for it may have been handed it, without
  * having begun: in the child that thread is no more, and the child opens the lock. */

@@ -35,7 +35,7 @@ find_local_in_section(pw_pool *self, pw_owner *owner, pw_batch *leaving)
     size_t count = 1;
     pw_local *orphan = NULL;
     for (pw_local *local = self->locals; local != NULL; local = local->next, count++) {
-        pw_owner *its = pw_local_owner(local);
+        pw_owner *its = pw_owner_of(&local->owned);
         if (its == owner) {
             return local;
         }
@@ -43,7 +43,7 @@ find_local_in_section(pw_pool *self, pw_owner *owner, pw_batch *leaving)
     }
     if (orphan != NULL) {
         adopt_private(self, orphan, leaving);
-        pw_local_give_to(orphan, owner);
+        pw_give_to(&orphan->owned, owner);
         return orphan;
     }
     pw_local *local = aligned_alloc(_Alignof(pw_local), sizeof(pw_local));
@@ -54,7 +54,7 @@ find_local_in_section(pw_pool *self, pw_owner *owner, pw_batch *leaving)
     local->narrow = self->max_idle < 2 * count;
     local->next = self->locals;
     pw_plan_check(self, local);
-    pw_local_give_to(local, owner);
+    pw_give_to(&local->owned, owner);
     pw_store_release(&self->locals, local);
     pw_pool_tell_locals(self);
     return local;
@@ -100,7 +100,7 @@ adopt_from_the_dead(pw_pool *self, pw_batch *leaving)
     }
     self->deaths_seen = deaths;
     for (pw_local *local = self->locals; local != NULL; local = local->next) {
-        if (pw_local_owner(local) == NULL) {
+        if (pw_owner_of(&local->owned) == NULL) {
             adopt_private(self, local, leaving);
         }
     }
@@ -700,7 +700,7 @@ free_locals(pw_pool *self)
         next = local->next;
         pw_queue_free(&local->shared);
 #if PW_ATOMICS
-        pw_local_disown(local);
+        pw_disown(&local->owned);
         free(local);
 #endif
     }

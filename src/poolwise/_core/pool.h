@@ -117,7 +117,7 @@ pw_first_local(const pw_pool *self)
 static inline bool
 pw_may_touch(pw_local *local)
 {
-    pw_owner *owner = pw_local_owner(local);
+    pw_owner *owner = pw_owner_of(&local->owned);
     return owner == NULL || owner == pw_owner_current();
 }
 

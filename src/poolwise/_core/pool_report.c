@@ -100,7 +100,7 @@ pw_pool_locals(pw_pool *self, PyObject *Py_UNUSED(ignored))
     for (pw_local *local = pw_first_local(self); list != NULL && local != NULL;
          local = local->next) {
 #if PW_ATOMICS
-        bool owned = pw_local_owner(local) != NULL;
+        bool owned = pw_owner_of(&local->owned) != NULL;
 #else
         bool owned = true;
 #endif
