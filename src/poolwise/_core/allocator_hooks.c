@@ -1,0 +1,132 @@
+/* allocator_hooks.c: the hooks in CPython's `obj`, `mem` and `raw` domains (PEP 445).
+ *
+ * They keep their context pointer and are never taken out: a thread that read half of the
+ * allocator's five words while we changed them must still call something that works. */
+#include "sampler_state.h"
+
+#include "residency.h"
+
+typedef struct {
+    PyMemAllocatorEx original;
+    PyMemAllocatorDomain domain;
+} hooked_domain;
+
+static hooked_domain object_domain = {.domain = PYMEM_DOMAIN_OBJ};
+static hooked_domain memory_domain = {.domain = PYMEM_DOMAIN_MEM};
+static hooked_domain raw_domain = {.domain = PYMEM_DOMAIN_RAW};
+/* Larger requests to the object and memory domains, and those for nothing, reach the raw one and
+ * are sampled there: over 512 where the small-object allocator is in use, none where all three are
+ * malloc. */
+static size_t small_bytes = SIZE_MAX;
+
+static void *
+moved_block(hooked_domain *hooked, void *ctx, void *block, size_t bytes, pw_sample sample)
+{
+    int64_t touched =
+        (int64_t)pw_resident_pages(sample.address, sample.bytes) - sample.resident_pages;
+    void *moved = hooked->original.realloc(ctx, block, bytes);
+    pw_sample_moved(sample, moved, bytes, touched);
+    return moved;
+}
+
+/* A sampled block keeps its birth through realloc. */
+static inline void *
+hook_realloc(hooked_domain *hooked, int domain, void *ctx, void *block, size_t bytes, size_t limit)
+{
+    pw_sample sample;
+    if (block != NULL && PW_UNLIKELY(pw_filter_maybe(block)) && pw_sample_moving(block, &sample)) {
+        return moved_block(hooked, ctx, block, bytes, sample);
+    }
+    void *moved = hooked->original.realloc(ctx, block, bytes);
+    if (PW_LIKELY(bytes - 1 < limit)) {
+        pw_allocated(moved, bytes, domain);
+    }
+    return moved;
+}
+
+#define DEFINE_HOOKS(prefix, hooked, sampled_domain, limit)                                        \
+    static void *prefix##_malloc(void *ctx, size_t bytes)                                          \
+    {                                                                                              \
+        void *block = hooked.original.malloc(ctx, bytes);                                          \
+        if (PW_LIKELY(bytes - 1 < (limit))) {                                                      \
+            pw_allocated(block, bytes, sampled_domain);                                            \
+        }                                                                                          \
+        return block;                                                                              \
+    }                                                                                              \
+    static void *prefix##_calloc(void *ctx, size_t count, size_t bytes)                            \
+    {                                                                                              \
+        void *block = hooked.original.calloc(ctx, count, bytes);                                   \
+        pw_self.zeroed = block;                                                                    \
+        if (PW_LIKELY(count * bytes - 1 < (limit))) { /* CPython has checked the product */        \
+            pw_allocated(block, count * bytes, sampled_domain);                                    \
+        }                                                                                          \
+        return block;                                                                              \
+    }                                                                                              \
+    static void *prefix##_realloc(void *ctx, void *block, size_t bytes)                            \
+    {                                                                                              \
+        return hook_realloc(&hooked, sampled_domain, ctx, block, bytes, limit);                    \
+    }                                                                                              \
+    static void prefix##_free(void *ctx, void *block)                                              \
+    {                                                                                              \
+        pw_freeing(block);                                                                         \
+        hooked.original.free(ctx, block);                                                          \
+    }                                                                                              \
+    static const PyMemAllocatorEx prefix##_hooks = {NULL, prefix##_malloc, prefix##_calloc,        \
+                                                    prefix##_realloc, prefix##_free};
+
+DEFINE_HOOKS(object, object_domain, PW_DOMAIN_OBJECT, small_bytes)
+DEFINE_HOOKS(memory, memory_domain, PW_DOMAIN_MEMORY, small_bytes)
+DEFINE_HOOKS(raw, raw_domain, PW_DOMAIN_RAW, SIZE_MAX)
+
+static void
+hook(hooked_domain *hooked, const PyMemAllocatorEx *hooks)
+{
+    PyMemAllocatorEx current;
+    PyMem_GetAllocator(hooked->domain, &current);
+    if (current.malloc == hooks->malloc) {
+        return;
+    }
+    hooked->original = current;
+    PyMemAllocatorEx ours = *hooks;
+    ours.ctx = current.ctx; /* any mix of old and new words must work */
+    PyMem_SetAllocator(hooked->domain, &ours);
+}
+
+void
+pw_hook_allocators(void)
+{
+    hook(&raw_domain, &raw_hooks);
+    hook(&object_domain, &object_hooks);
+    hook(&memory_domain, &memory_hooks);
+    small_bytes = object_domain.original.malloc == raw_domain.original.malloc ? SIZE_MAX : 512;
+}
+
+/* tracemalloc started before us and stopped after puts its saved allocator back, and our hook is
+ * gone. One allocation of our own that the hook sees, or not, tells. */
+bool
+pw_allocators_hooked(void)
+{
+    int64_t left = pw_self.left;
+    pw_self.probing = 1;
+    pw_self.left = -1;
+    void *block = PyObject_Malloc(16);
+    bool there = pw_self.probing == 0;
+    pw_self.probing = 0;
+    PyObject_Free(block);
+    pw_self.left = left;
+    return there;
+}
+
+/* A program whose hooks are gone may reach us by no allocation at all, so collections and the end
+ * of the recording look too. */
+void
+pw_check_hooks(uint64_t now_ns)
+{
+    if (!pw_allocators_hooked()) {
+        pw_sampler_lock();
+        pw_sampler.totals.hook_removals++;
+        pw_end_samples(now_ns, PW_LOST);
+        pw_hook_allocators();
+        pw_sampler_unlock();
+    }
+}
