@@ -1,13 +1,16 @@
 /* recording.c: what was logged is in the file, whatever write(2) does, and nothing after an error.
  *
  * The parser here is independent of the one in Python. It also checks the order: in every prefix
- * of the file a record refers only to records before it. */
+ * of the file a record refers only to records before it. And at any moment, even in the middle of a
+ * flush, the file and its tail together hold each record once: so much is left of a process that is
+ * killed then. */
 #include "check.h"
 
 #include <pthread.h>
 #include <unistd.h>
 
 static bool writes_stumble;
+static void killed_here(void);
 
 /* A write that is interrupted, or takes a part only, as those to pipes and full disks are. */
 static ssize_t
@@ -16,6 +19,9 @@ some_write(int fd, const void *bytes, size_t count)
     if (writes_stumble && below(4) == 0) {
         errno = EINTR;
         return -1;
+    }
+    if (writes_stumble && below(400) == 0) {
+        killed_here();
     }
     return write(fd, bytes, writes_stumble ? 1 + below(count) : count);
 }
@@ -88,7 +94,7 @@ log_text(pw_log *log, uint32_t bytes)
 static void
 log_record(pw_log *log, int buffer, const void *record, uint32_t bytes)
 {
-    memcpy(pw_log_reserve(log, buffer, bytes), record, bytes);
+    pw_log_put(log, buffer, record, bytes);
     append(&expected[buffer], record, bytes);
 }
 
@@ -126,13 +132,13 @@ log_something(pw_log *log)
 }
 
 static void
-start(pw_log *log, int fd)
+start(pw_log *log, int fd, int tail_fd)
 {
     codes = nodes = births = 0;
     for (int i = 0; i < PW_LOGS; i++) {
         forget(&expected[i]);
     }
-    CHECK(pw_log_open(log, fd) == 0);
+    CHECK(pw_log_open(log, fd, tail_fd) == 0);
 }
 
 /* ---- parse: and check that nothing refers forward ---- */
@@ -207,14 +213,20 @@ parse(const growing *file)
 }
 
 static void
-check_file(const growing *file)
+check_parsed(void)
 {
-    CHECK(parse(file) == file->used);
     for (int k = 0; k < PW_LOGS; k++) {
         CHECK(parsed[k].used == expected[k].used);
         CHECK(parsed[k].used == 0 ||
               memcmp(parsed[k].bytes, expected[k].bytes, parsed[k].used) == 0);
     }
+}
+
+static void
+check_file(const growing *file)
+{
+    CHECK(parse(file) == file->used);
+    check_parsed();
 }
 
 static void
@@ -231,6 +243,33 @@ read_all(int fd, growing *into)
 /* ---- the cases ---- */
 
 static pw_log a_log;
+static int log_file = -1, tail_file = -1; /* what a reader would open */
+static uint64_t kills;
+
+/* Reads what is in the two files now, as their reader does. */
+static void
+killed_here(void)
+{
+    if (tail_file < 0) {
+        return;
+    }
+    static uint8_t tail_bytes[PW_TAIL_BYTES];
+    CHECK(pread(tail_file, tail_bytes, sizeof(tail_bytes), 0) == (ssize_t)sizeof(tail_bytes));
+    pw_tail tail = {(pw_tail_head *)tail_bytes, tail_bytes + PW_TAIL_HEAD_BYTES, 1};
+    growing log = {0};
+    uint64_t bytes = pw_tail_now(&tail)->log_bytes;
+    log.bytes = malloc(bytes);
+    log.used = log.cap = bytes;
+    CHECK(log.bytes != NULL && pread(log_file, log.bytes, bytes, 0) == (ssize_t)bytes);
+    CHECK(parse(&log) == bytes);
+    for (int k = 0; k < PW_LOGS; k++) {
+        check_references(k, pw_tail_buffer(&tail, k), pw_tail_used(&tail, k));
+        append(&parsed[k], pw_tail_buffer(&tail, k), pw_tail_used(&tail, k));
+    }
+    check_parsed();
+    forget(&log);
+    kills++;
+}
 
 static void
 fill(pw_log *log, int steps)
@@ -238,6 +277,9 @@ fill(pw_log *log, int steps)
     for (int i = 0; i < steps; i++) {
         at.step++;
         log_something(log);
+        if (below(200) == 0) {
+            killed_here();
+        }
         if (below(2000) == 0) {
             pw_log_flush(log);
         }
@@ -256,12 +298,18 @@ to_a_file(void)
     CHECK(file != NULL);
     CHECK(fputs("what an earlier recording left", file) >= 0 && fflush(file) == 0);
     rewind(file);
-    start(&a_log, fileno(file));
-    CHECK(a_log.fd >= PW_LOG_LEAST_FD);
+    FILE *beside = tmpfile();
+    CHECK(beside != NULL);
+    log_file = fileno(file);
+    start(&a_log, log_file, fileno(beside));
+    CHECK(a_log.fd >= PW_LOG_LEAST_FD && a_log.tail.shared);
+    tail_file = fileno(beside);
     writes_stumble = true;
     fill(&a_log, 20000);
     writes_stumble = false;
     CHECK(a_log.error == 0);
+    CHECK(kills > 10);
+    tail_file = -1;
 
     growing whole = {0};
     rewind(file);
@@ -277,6 +325,7 @@ to_a_file(void)
     forget(&whole);
     pw_log_close(&a_log);
     CHECK(a_log.fd == -1);
+    fclose(beside);
     fclose(file);
 }
 
@@ -301,7 +350,7 @@ to_a_pipe(void)
     CHECK(pipe(ends) == 0);
     reader other = {.fd = ends[0]};
     CHECK(pthread_create(&thread, NULL, read_to_the_end, &other) == 0);
-    start(&a_log, ends[1]);
+    start(&a_log, ends[1], -1);
     close(ends[1]);
     fill(&a_log, 20000);
     CHECK(a_log.error == 0);
@@ -329,19 +378,21 @@ errors(void)
 {
     int full = open("/dev/full", O_WRONLY);
     CHECK(full >= 0);
-    start(&a_log, full);
+    start(&a_log, full, full); /* no tail on a device, or a full disk */
+    CHECK(!a_log.tail.shared);
     fill(&a_log, 1000);
     check_it_stopped(&a_log, ENOSPC);
     close(full);
 
     FILE *file = tmpfile(), *innocent = tmpfile();
     CHECK(file != NULL && innocent != NULL);
-    start(&a_log, fileno(file));
+    start(&a_log, fileno(file), -1);
     CHECK(close(a_log.fd) == 0);
     fill(&a_log, 1000);
     check_it_stopped(&a_log, EBADF);
 
-    start(&a_log, fileno(file)); /* closed by the program, and the number given to its own file */
+    /* closed by the program, and the number given to its own file */
+    start(&a_log, fileno(file), -1);
     int number = a_log.fd;
     CHECK(dup2(fileno(innocent), number) == number);
     fill(&a_log, 1000);
@@ -351,7 +402,7 @@ errors(void)
     fclose(innocent);
     fclose(file);
 
-    CHECK(pw_log_open(&a_log, -1) == -1 && a_log.fd == -1);
+    CHECK(pw_log_open(&a_log, -1, -1) == -1 && a_log.fd == -1);
 }
 
 static void

@@ -124,7 +124,7 @@ pw_check_hooks(uint64_t now_ns)
 {
     if (!pw_allocators_hooked()) {
         pw_sampler_lock();
-        pw_sampler.totals.hook_removals++;
+        pw_sampler->totals.hook_removals++;
         pw_end_samples(now_ns, PW_LOST);
         pw_hook_allocators();
         pw_sampler_unlock();

@@ -105,7 +105,7 @@ hook_free(void *block)
     free(block);
 }
 
-/* The ways to leave that run no atexit handler. */
+/* The ways to leave that run no atexit handler: another program, or none. */
 static int
 hook_execv(const char *path, char *const arguments[])
 {
@@ -130,7 +130,7 @@ hook_fexecve(int fd, char *const arguments[], char *const environment[])
 static void
 hook_exit(int status)
 {
-    pw_flush();
+    pw_finish();
     _exit(status);
 }
 

@@ -4,22 +4,18 @@
  * payload.
  * Each kind of record has a buffer of its own, and all are written together in one order
  * (texts, nodes, births, deaths, constructions), so that in every prefix of the file a record
- * refers only to records before it. A killed process loses what is still in the buffers; a cut
- * chunk fails its checksum and everything before it stands.
+ * refers only to records before it. What is still in the buffers when a process is killed is in the
+ * tail (recording_tail.h); a cut chunk fails its checksum and everything before it stands.
  *
- * write(2) from a populated buffer makes no page faults in the program that is measured. */
+ * write(2) from a populated buffer makes no page faults in the program that is measured. After an
+ * error nothing more is taken: the numbers of later records would be wrong. */
 #ifndef PW_RECORDING_H
 #define PW_RECORDING_H
 
-#include "mapped.h"
+#include "recording_tail.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define PW_RECORDING_MAGIC "poolwise recording 1\n"
 
@@ -62,16 +58,7 @@ typedef struct {
 
 enum { PW_TEXT_CODE = 1, PW_TEXT_TYPE = 2 };
 
-#define PW_LOG_BUFFER_BYTES (64u << 10)
 #define PW_LOG_LEAST_FD 200
-
-typedef struct {
-    pw_chunk_kind kind;
-    uint32_t used;
-    uint8_t *bytes;
-} pw_log_buffer;
-
-enum { PW_LOG_TEXTS, PW_LOG_NODES, PW_LOG_BIRTHS, PW_LOG_DEATHS, PW_LOG_CONSTRUCTIONS, PW_LOGS };
 
 typedef struct {
     int fd;
@@ -79,7 +66,7 @@ typedef struct {
     dev_t device;
     ino_t file;
     uint64_t written_bytes;
-    pw_log_buffer buffers[PW_LOGS];
+    pw_tail tail;
 } pw_log;
 
 static inline uint32_t
@@ -137,34 +124,23 @@ pw_log_close(pw_log *log)
         close(log->fd);
     }
     log->fd = -1;
+    pw_tail_close(&log->tail);
 }
 
-/* Writes to a copy of `fd`, with a number that no program counts on. */
+/* Writes to a copy of `fd`, with a number that no program counts on; the tail goes to `tail_fd`, if
+ * it can. Both may be closed then. */
 static inline int
-pw_log_open(pw_log *log, int fd)
+pw_log_open(pw_log *log, int fd, int tail_fd)
 {
-    static const pw_chunk_kind kinds[PW_LOGS] = {PW_CHUNK_TEXTS, PW_CHUNK_NODES, PW_CHUNK_BIRTHS,
-                                                 PW_CHUNK_DEATHS, PW_CHUNK_CONSTRUCTIONS};
-    if (log->buffers[0].bytes == NULL) {
-        uint8_t *memory = pw_map_populated((size_t)PW_LOGS * PW_LOG_BUFFER_BYTES);
-        if (memory == NULL) {
-            return -1;
-        }
-        for (int i = 0; i < PW_LOGS; i++) {
-            log->buffers[i].bytes = memory + (size_t)i * PW_LOG_BUFFER_BYTES;
-        }
-    }
-    for (int i = 0; i < PW_LOGS; i++) {
-        log->buffers[i].kind = kinds[i];
-        log->buffers[i].used = 0;
-    }
     struct stat opened;
     log->fd = fcntl(fd, F_DUPFD_CLOEXEC, PW_LOG_LEAST_FD);
     if (log->fd < 0) {
         log->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     }
-    if (log->fd < 0 || fstat(log->fd, &opened) < 0) {
+    if (log->fd < 0 || fstat(log->fd, &opened) < 0 || pw_tail_open(&log->tail, tail_fd) < 0) {
+        int error = errno;
         pw_log_close(log);
+        errno = error;
         return -1;
     }
     (void)!ftruncate(log->fd, 0); /* what was there before, unless it is a pipe */
@@ -173,6 +149,7 @@ pw_log_open(pw_log *log, int fd)
     log->error = 0;
     log->written_bytes = 0;
     pw_log_write(log, PW_RECORDING_MAGIC, sizeof(PW_RECORDING_MAGIC) - 1);
+    pw_tail_next_turn(&log->tail, log->written_bytes);
     return 0;
 }
 
@@ -188,28 +165,59 @@ pw_log_check_file(pw_log *log)
     }
 }
 
+/* What was written may count only once the tail says so: nothing, after an error. */
 static inline void
-pw_log_flush(pw_log *log)
+pw_log_written(pw_log *log)
 {
-    pw_log_check_file(log);
-    for (int i = 0; i < PW_LOGS; i++) {
-        if (log->buffers[i].used > 0) {
-            pw_log_chunk(log, log->buffers[i].kind, log->buffers[i].bytes, log->buffers[i].used);
-            log->buffers[i].used = 0;
-        }
+    if (log->error == 0) {
+        pw_tail_next_turn(&log->tail, log->written_bytes);
     }
 }
 
-/* Room for `bytes` more in one buffer; bytes must not exceed PW_LOG_BUFFER_BYTES. */
-static inline void *
-pw_log_reserve(pw_log *log, int buffer, uint32_t bytes)
+static inline void
+pw_log_flush(pw_log *log)
 {
-    if (log->buffers[buffer].used + bytes > PW_LOG_BUFFER_BYTES) {
+    static const pw_chunk_kind kinds[PW_LOGS] = {PW_CHUNK_TEXTS, PW_CHUNK_NODES, PW_CHUNK_BIRTHS,
+                                                 PW_CHUNK_DEATHS, PW_CHUNK_CONSTRUCTIONS};
+    pw_log_check_file(log);
+    for (int i = 0; i < PW_LOGS; i++) {
+        uint32_t used = pw_tail_used(&log->tail, i);
+        if (used > 0) {
+            pw_log_chunk(log, kinds[i], pw_tail_buffer(&log->tail, i), used);
+        }
+    }
+    pw_log_written(log);
+}
+
+/* The buffers, then a record that is a chunk itself. */
+static inline void
+pw_log_flush_with(pw_log *log, pw_chunk_kind kind, const void *bytes, uint32_t count)
+{
+    pw_log_flush(log);
+    pw_log_chunk(log, kind, bytes, count);
+    pw_log_written(log);
+}
+
+/* Room for `bytes` more in one buffer; bytes must not exceed PW_LOG_BUFFER_BYTES. NULL after an
+ * error. They count when they are published. */
+static inline uint8_t *
+pw_log_room(pw_log *log, int buffer, uint32_t bytes)
+{
+    if (pw_tail_used(&log->tail, buffer) + bytes > PW_LOG_BUFFER_BYTES) {
         pw_log_flush(log);
     }
-    void *place = log->buffers[buffer].bytes + log->buffers[buffer].used;
-    log->buffers[buffer].used += bytes;
-    return place;
+    return log->error ? NULL
+                      : pw_tail_buffer(&log->tail, buffer) + pw_tail_used(&log->tail, buffer);
+}
+
+static inline void
+pw_log_put(pw_log *log, int buffer, const void *record, uint32_t bytes)
+{
+    uint8_t *place = pw_log_room(log, buffer, bytes);
+    if (place != NULL) {
+        memcpy(place, record, bytes);
+        pw_tail_publish(&log->tail, buffer, bytes);
+    }
 }
 
 typedef struct {
@@ -227,13 +235,17 @@ pw_log_text(pw_log *log, uint32_t kind, const pw_piece *pieces, int piece_count)
     }
     uint32_t head[2] = {kind, total};
     if (sizeof(head) + total <= PW_LOG_BUFFER_BYTES) {
-        uint8_t *place = pw_log_reserve(log, PW_LOG_TEXTS, (uint32_t)sizeof(head) + total);
+        uint8_t *place = pw_log_room(log, PW_LOG_TEXTS, (uint32_t)sizeof(head) + total);
+        if (place == NULL) {
+            return;
+        }
         memcpy(place, head, sizeof(head));
         place += sizeof(head);
         for (int i = 0; i < piece_count; i++) {
             memcpy(place, pieces[i].bytes, pieces[i].count);
             place += pieces[i].count;
         }
+        pw_tail_publish(&log->tail, PW_LOG_TEXTS, (uint32_t)sizeof(head) + total);
         return;
     }
     pw_log_flush(log);
@@ -247,6 +259,7 @@ pw_log_text(pw_log *log, uint32_t kind, const pw_piece *pieces, int piece_count)
     for (int i = 0; i < piece_count; i++) {
         pw_log_write(log, pieces[i].bytes, pieces[i].count);
     }
+    pw_log_written(log);
 }
 
 #endif

@@ -44,14 +44,14 @@ text_piece(PyObject *text, uint8_t *space, uint32_t room, uint32_t *length)
 static uint32_t
 code_id(PyCodeObject *code)
 {
-    pw_code_slot *slot = pw_code_slot_of(&pw_sampler.stacks, code);
+    pw_code_slot *slot = pw_code_slot_of(&pw_sampler->stacks, code);
     if (!slot->held && pw_attached()) {
         Py_INCREF(code); /* so that its address keeps its meaning */
         slot->held = 1;
     }
     if (slot->code == NULL) {
         slot->code = code;
-        slot->id = ++pw_sampler.stacks.code_count;
+        slot->id = ++pw_sampler->stacks.code_count;
         uint8_t file_space[4096], name_space[1024];
         uint32_t head[4] = {(uint32_t)code->co_firstlineno, 0, 0, 0};
         pw_piece pieces[4] = {
@@ -61,7 +61,7 @@ code_id(PyCodeObject *code)
             {PyBytes_AS_STRING(code->co_linetable), (uint32_t)PyBytes_GET_SIZE(code->co_linetable)},
         };
         head[3] = pieces[3].count;
-        pw_log_text(&pw_sampler.log, PW_TEXT_CODE, pieces, 4);
+        pw_log_text(&pw_sampler->log, PW_TEXT_CODE, pieces, 4);
     }
     return slot->id;
 }
@@ -75,54 +75,54 @@ pw_current_stack(void)
     if (depth == 0) {
         return 0;
     }
-    pw_sampler.totals.truncated_stacks += (uint64_t)truncated;
+    pw_sampler->totals.truncated_stacks += (uint64_t)truncated;
     uint64_t hash = (uint64_t)depth;
     for (int i = 0; i < depth; i++) {
         hash = pw_mix(pw_mix(hash, (uintptr_t)frames[i].code), frames[i].instruction_bytes);
     }
-    pw_stack_slot *stack = pw_stack_slot_of(&pw_sampler.stacks, hash);
+    pw_stack_slot *stack = pw_stack_slot_of(&pw_sampler->stacks, hash);
     if (stack->id != 0) {
         return stack->id;
     }
-    if (pw_sampler.stacks.node_count + PW_STACK_MAX > PW_NODE_MAX ||
-        pw_sampler.stacks.stack_count > PW_NODE_MAX) {
-        pw_sampler.totals.unknown_stacks++;
+    if (pw_sampler->stacks.node_count + PW_STACK_MAX > PW_NODE_MAX ||
+        pw_sampler->stacks.stack_count > PW_NODE_MAX) {
+        pw_sampler->totals.unknown_stacks++;
         return PW_STACK_OVERFLOW;
     }
     uint32_t parent = 0;
     for (int i = depth - 1; i >= 0; i--) {
-        pw_node_slot *node = pw_node_slot_of(&pw_sampler.stacks, parent, frames[i].code,
+        pw_node_slot *node = pw_node_slot_of(&pw_sampler->stacks, parent, frames[i].code,
                                              frames[i].instruction_bytes);
         if (node->id == 0) {
             node->code = frames[i].code;
             node->parent = parent;
             node->instruction_bytes = frames[i].instruction_bytes;
-            node->id = ++pw_sampler.stacks.node_count;
+            node->id = ++pw_sampler->stacks.node_count;
             uint32_t code = code_id(frames[i].code);
-            pw_node *record = pw_log_reserve(&pw_sampler.log, PW_LOG_NODES, sizeof(pw_node));
-            *record = (pw_node){parent, code, frames[i].instruction_bytes};
+            pw_node record = {parent, code, frames[i].instruction_bytes};
+            pw_log_put(&pw_sampler->log, PW_LOG_NODES, &record, sizeof(record));
         }
         parent = node->id;
     }
     stack->hash = hash;
     stack->id = parent;
-    pw_sampler.stacks.stack_count++;
+    pw_sampler->stacks.stack_count++;
     return parent;
 }
 
 uint32_t
 pw_type_id(uintptr_t type, const char *name, unsigned long flags)
 {
-    pw_type_slot *slot = pw_type_slot_of(pw_sampler.types, type);
+    pw_type_slot *slot = pw_type_slot_of(pw_sampler->types, type);
     if (slot->type == 0) {
-        if (pw_sampler.types->count >= PW_TYPE_SLOTS / 4 * 3) {
+        if (pw_sampler->types->count >= PW_TYPE_SLOTS / 4 * 3) {
             return 0;
         }
         slot->type = type;
-        slot->id = ++pw_sampler.types->count;
+        slot->id = ++pw_sampler->types->count;
         uint32_t low_flags = (uint32_t)flags;
         pw_piece pieces[2] = {{&low_flags, sizeof(low_flags)}, {name, (uint32_t)strlen(name)}};
-        pw_log_text(&pw_sampler.log, PW_TEXT_TYPE, pieces, 2);
+        pw_log_text(&pw_sampler->log, PW_TEXT_TYPE, pieces, 2);
     }
     return slot->id;
 }
@@ -146,7 +146,7 @@ pw_block_type(const pw_sample *sample)
         if (word == 0) {
             continue;
         }
-        pw_type_slot *slot = pw_type_slot_of(pw_sampler.types, word);
+        pw_type_slot *slot = pw_type_slot_of(pw_sampler->types, word);
         if (slot->type != 0) {
             return slot->id;
         }

@@ -72,8 +72,10 @@ pw_freeing(void *block)
     }
 }
 
-/* Writes what is in the buffers, before the process goes or becomes another. */
+/* recorder.c: writes what is in the buffers, before the process becomes another. */
 void pw_flush(void);
+/* recorder.c: ends the recording, before the process does. */
+void pw_finish(void);
 
 /* constructions.c */
 int pw_constructions_install(PyObject *metaclasses);

@@ -69,17 +69,14 @@ def start(options: dict[str, Any]) -> None:
 
     global _end_path
     check_stack_reader()
-    path = os.path.join(options["dir"], LOG_NAME)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _core.sampler_start(
-            fd,
-            float(options.get("mean_bytes", DEFAULT_MEAN_BYTES)),
-            float(options.get("per_second", DEFAULT_PER_SECOND)),
-            bool(options.get("exact", False)),
-        )
-    finally:
-        os.close(fd)
+    _core.sampler_start(
+        os.path.abspath(options["dir"]),
+        float(options.get("mean_bytes", DEFAULT_MEAN_BYTES)),
+        float(options.get("per_second", DEFAULT_PER_SECOND)),
+        bool(options.get("exact", False)),
+        bool(options.get("children", True)),
+        False,
+    )
     _hook_libraries_when_loaded()
     _end_path = os.path.join(options["dir"], END_NAME)
     gc.callbacks.append(_core.sampler_collection)

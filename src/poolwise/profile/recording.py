@@ -1,7 +1,7 @@
 """Read a recording: the log of sampled births and deaths that the sampler wrote.
 
-A recording is a directory with `samples.log` (format: `_core/recording.h`). The log of a program
-that was killed, or is still running, is read up to its last whole chunk.
+A recording is a directory with `samples.log` (format: `_core/recording.h`). Of a program that was
+killed, or is still running, what it had not written to its log is read from the log's tail.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from poolwise.errors import RecordingError
+from poolwise.profile import tail
 from poolwise.profile.child import END_NAME, LOG_NAME
 from poolwise.profile.positions import Position, position_at
 
@@ -223,8 +224,7 @@ def read(directory: str | os.PathLike[str]) -> Recording:
     """
     path = os.path.join(directory, LOG_NAME)
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        data, rest = tail.read(path)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read ({error.strerror})") from None
     if not data.startswith(MAGIC):
@@ -245,6 +245,8 @@ def read(directory: str | os.PathLike[str]) -> Recording:
             ) from None
         at += _CHUNK.size + size
     recording.cut_bytes = len(data) - at
+    if rest is not None and not recording.cut_bytes:
+        _add_tail(recording, rest)
     with suppress(OSError, ValueError):
         with open(os.path.join(directory, END_NAME)) as file:
             first, second, third, enabled, _frozen = map(int, file.read().split())
@@ -254,6 +256,44 @@ def read(directory: str | os.PathLike[str]) -> Recording:
             f"{path}: the program ended before anything was recorded; run it for longer"
         )
     return recording
+
+
+def _add_tail(recording: Recording, rest: tail.Tail) -> None:
+    """All of it or, where its records refer to what is not there (after a power cut), nothing."""
+    more = Recording(recording.directory)
+    try:
+        for kind, payload in rest.records:
+            _add_chunk(more, kind, payload)
+        summary = _summary(rest.account)
+    except (struct.error, ValueError):
+        recording.cut_bytes = sum(len(payload) for _, payload in rest.records)
+        return
+    first = len(recording.births)
+    codes, types = (len(recording.codes) + len(more.codes), len(recording.types) + len(more.types))
+    nodes, births = len(recording.nodes) + len(more.nodes), first + len(more.births)
+    if not (
+        all(node.caller <= nodes and 0 < node.code <= codes for node in more.nodes)
+        and all(birth.stack <= nodes or birth.stack == UNKNOWN_STACK for birth in more.births)
+        and all(
+            number < births
+            and (death.stack <= nodes or death.stack == UNKNOWN_STACK)
+            and death.type <= types
+            for number, death in more.deaths.items()
+        )
+        and all(
+            number < births and made.type <= types for number, made in more.constructions.items()
+        )
+    ):
+        recording.cut_bytes = sum(len(payload) for _, payload in rest.records)
+        return
+    recording.births += more.births
+    recording.deaths |= more.deaths
+    recording.doubled += [(first + unborn, time_ns) for unborn, time_ns in more.doubled]
+    recording.constructions |= more.constructions
+    recording.codes += more.codes
+    recording.nodes += more.nodes
+    recording.types += more.types
+    recording.summary = summary
 
 
 def _add_chunk(recording: Recording, kind: str, payload: bytes) -> None:
