@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,25 +41,40 @@ COUNTING = """
 PAUSE = "    time.sleep(0.0003)\n"
 
 
-def started(file: Path, directory: Path, **options: object) -> subprocess.Popen[str]:
-    directory.mkdir()
-    instructions = Instructions(profile={"dir": str(directory), **options}).encode()
-    return subprocess.Popen(
-        [sys.executable, CHILD, instructions, str(file)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "MADE": str(file.parent / "made")},
-    )
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def started() -> Iterator[Start]:
+    """Start a program under the sampler; it is gone when the test ends, whatever happens."""
+    programs: list[subprocess.Popen[str]] = []
+
+    def start(file: Path, directory: Path, **options: object) -> subprocess.Popen[str]:
+        directory.mkdir()
+        instructions = Instructions(profile={"dir": str(directory), **options}).encode()
+        program = subprocess.Popen(
+            [sys.executable, CHILD, instructions, str(file)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "MADE": str(file.parent / "made")},
+        )
+        programs.append(program)
+        return program
+
+    yield start
+    for program in programs:
+        program.kill()
+        program.wait()
 
 
 def killed(program: subprocess.Popen[str]) -> None:
     program.kill()
-    program.communicate()
+    program.wait()
     assert program.returncode == -signal.SIGKILL
 
 
 @pytest.fixture
-def idle_run(tmp_path: Path) -> Run:
+def idle_run(tmp_path: Path, started: Start) -> Run:
     """A program that samples, and is killed while it waits."""
     file = write_program(tmp_path, IDLE)
     program = started(file, tmp_path / "recording", exact=True)
@@ -108,7 +124,7 @@ def test_a_tail_that_does_not_fit_is_left_out(idle_run: Run) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_killed_at_any_moment(tmp_path: Path, seed: int) -> None:
+def test_killed_at_any_moment(tmp_path: Path, started: Start, seed: int) -> None:
     file = write_program(tmp_path, COUNTING)
     program = started(file, tmp_path / "recording", exact=True)
     made = tmp_path / "made"
@@ -127,7 +143,7 @@ def test_killed_at_any_moment(tmp_path: Path, seed: int) -> None:
     assert ALIVE not in ends
 
 
-def test_a_running_program_is_read(tmp_path: Path) -> None:
+def test_a_running_program_is_read(tmp_path: Path, started: Start) -> None:
     """While it writes: never less than before, and nothing twice."""
     file = write_program(tmp_path, "import time\n" + textwrap.dedent(COUNTING) + PAUSE)
     program = started(file, tmp_path / "recording", exact=True)
@@ -143,7 +159,7 @@ def test_a_running_program_is_read(tmp_path: Path) -> None:
     killed(program)
 
 
-def test_a_tail_is_gone_once_the_log_has_ended(tmp_path: Path) -> None:
+def test_a_tail_is_gone_once_the_log_has_ended(tmp_path: Path, started: Start) -> None:
     file = write_program(tmp_path, "raise SystemExit(3)")
     program = started(file, tmp_path / "recording")
     program.communicate()

@@ -248,6 +248,9 @@ pw_sample_death(void *block)
 bool
 pw_sample_moving(void *block, pw_sample *sample)
 {
+    if (!pw_is_sampling()) {
+        return false;
+    }
     pw_sampler_lock();
     pw_sample *found = pw_table_find(&pw_sampler->table, (uintptr_t)block);
     if (found != NULL) {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_MEAN_BYTES = 65536
 DEFAULT_PER_SECOND = 1500.0
 LOG_NAME = "samples.log"
+CHILD_PREFIX = "samples-"  # of the logs of children: samples-PID.log
 END_NAME = "end.txt"  # the collector's state when the program ended: "thresholds enabled frozen"
 
 
@@ -56,32 +57,66 @@ def start(options: dict[str, Any]) -> None:
     """Sample this process into ``options["dir"]`` until it ends.
 
     Options: ``dir`` (an existing directory), ``mean_bytes`` (between samples), ``per_second`` (the
-    ceiling), ``exact`` (every allocation).
+    ceiling), ``exact`` (every allocation), ``children`` (whether those of fork and multiprocessing
+    are sampled, too, each into a log of its own there; they are unless told not to).
 
     Raises:
         OSError: the directory cannot be written to.
         RuntimeError: this process is being sampled already.
         UnknownInterpreter: its stack cannot be read.
     """
-    import atexit
-    import gc
     import os
 
-    global _end_path
+    global _end_path, _owner
+    directory = os.path.abspath(options["dir"])
+    _start({**options, "dir": directory}, is_child=False)
+    _end_path, _owner = os.path.join(directory, END_NAME), os.getpid()
+
+
+def start_as_child(options: dict[str, Any]) -> None:
+    """Sample this process, a child of one that is sampled with the same options.
+
+    Where that cannot be, the child goes on as it is: it is the user's, and asked for nothing.
+    """
+    from contextlib import suppress
+
+    with suppress(OSError, RuntimeError):
+        _start(options, is_child=True)
+
+
+def _start(options: dict[str, Any], *, is_child: bool) -> None:
+    import atexit
+    import gc
+
+    from poolwise.profile import children
+
+    follows = bool(options.get("children", True))
     check_stack_reader()
     _core.sampler_start(
-        os.path.abspath(options["dir"]),
+        options["dir"],
         float(options.get("mean_bytes", DEFAULT_MEAN_BYTES)),
         float(options.get("per_second", DEFAULT_PER_SECOND)),
         bool(options.get("exact", False)),
-        bool(options.get("children", True)),
-        False,
+        follows,
+        is_child,
     )
+    if not is_child:
+        _forget_children(options["dir"])
+    if follows:
+        children.follow(options)
     _hook_libraries_when_loaded()
-    _end_path = os.path.join(options["dir"], END_NAME)
     gc.callbacks.append(_core.sampler_collection)
     _core.sampler_hook_constructions(_metaclasses())
     atexit.register(_stop_at_exit)
+
+
+def _forget_children(directory: str) -> None:
+    """Remove what the children of an earlier recording left."""
+    import os
+
+    for name in os.listdir(directory):
+        if name.startswith(CHILD_PREFIX) and name.endswith((".log", ".tail")):
+            os.unlink(os.path.join(directory, name))
 
 
 def stop() -> None:
@@ -92,12 +127,16 @@ def stop() -> None:
     """
     import atexit
     import gc
+    import os
 
+    from poolwise.profile import children
+
+    children.leave()
     if _core.sampler_collection in gc.callbacks:
         gc.callbacks.remove(_core.sampler_collection)
     atexit.unregister(_stop_at_exit)
     try:
-        if _core.sampler_stop():
+        if _core.sampler_stop() and os.getpid() == _owner:
             with open(_end_path, "w") as file:
                 print(*gc.get_threshold(), int(gc.isenabled()), gc.get_freeze_count(), file=file)
     except OSError as error:
@@ -108,6 +147,7 @@ def stop() -> None:
 
 
 _end_path = ""
+_owner = 0  # the process that the recording is of, not a child
 
 
 def _stop_at_exit() -> None:

@@ -7,8 +7,10 @@ killed, or is still running, what it had not written to its log is read from the
 from __future__ import annotations
 
 import os
+import re
 import struct
 import zlib
+from bisect import bisect
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from typing import NamedTuple
 
 from poolwise.errors import RecordingError
 from poolwise.profile import tail
-from poolwise.profile.child import END_NAME, LOG_NAME
+from poolwise.profile.child import CHILD_PREFIX, END_NAME, LOG_NAME
 from poolwise.profile.positions import Position, position_at
 
 MAGIC = b"poolwise recording 1\n"
@@ -151,19 +153,32 @@ class Summary:
         return max(self.user_seconds + self.system_seconds - self.overhead_seconds, 1e-9)
 
 
+class Process(NamedTuple):
+    """A process that was recorded. Its births are numbered from `first_birth` on."""
+
+    pid: int | None  # None: the program itself, not a child
+    first_birth: int
+    summary: Summary
+
+
 @dataclass(slots=True)
 class Recording:
-    """What was read. Births are numbered by their place in `births`."""
+    """What was read. Births are numbered by their place in `births`.
+
+    `doubled`: at each thinning, which births had happened (from, to, the time), whose weights
+    double if they were still alive. `processes`: one, unless all were read together.
+    """
 
     directory: str
     births: list[Birth] = field(default_factory=list)
     deaths: dict[int, Death] = field(default_factory=dict)
-    doubled: list[tuple[int, int]] = field(default_factory=list)
+    doubled: list[tuple[int, int, int]] = field(default_factory=list)
     constructions: dict[int, Construction] = field(default_factory=dict)
     codes: list[Code] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     types: list[Type] = field(default_factory=list)
     summary: Summary | None = None
+    processes: list[Process] = field(default_factory=list)
     thresholds: tuple[int, int, int] = (700, 10, 10)  # of the collector, at the end; 0: off
     cut_bytes: int = 0
 
@@ -203,10 +218,14 @@ class Recording:
         weight = 1.0 if grew else self.births[birth].weight
         if self.doubled:
             end = death.time_ns if death is not None else None
-            for first_unborn, time_ns in self.doubled:
-                if birth < first_unborn and (end is None or end > time_ns):
+            for first, first_unborn, time_ns in self.doubled:
+                if first <= birth < first_unborn and (end is None or end > time_ns):
                     weight *= 2
         return weight
+
+    def process(self, birth: int) -> int:
+        """Which of `processes` it happened in."""
+        return bisect(self.processes, birth, key=lambda process: process.first_birth) - 1
 
     @property
     def end_ns(self) -> int:
@@ -216,20 +235,71 @@ class Recording:
         return max(last_birth, last_death)
 
 
-def read(directory: str | os.PathLike[str]) -> Recording:
+def read(directory: str | os.PathLike[str], *, process: int | None = 0) -> Recording:
     """Read the recording in `directory`.
+
+    `process`: 0 is the program itself, 1 and up its children in order of their process ids, None
+    all of them together (`Recording.process` then says whose a birth is).
 
     Raises:
         RecordingError: there is none, it is not one of ours, or nothing in it is whole.
     """
-    path = os.path.join(directory, LOG_NAME)
+    if process == 0:
+        recording = _read_log(os.path.join(directory, LOG_NAME), None)
+    elif process is None:
+        from poolwise.profile.processes import merged
+
+        recording = merged(list(_read_all(directory)))
+    else:
+        children = children_of(directory)
+        if not 0 < process <= len(children):
+            raise RecordingError(
+                f"{os.fspath(directory)}: has {len(children)} children, so no process {process}; "
+                f"0 is the program itself"
+            )
+        pid, path = children[process - 1]
+        recording = _read_log(path, pid)
+    with suppress(OSError, ValueError):
+        with open(os.path.join(directory, END_NAME)) as file:
+            first, second, third, enabled, _frozen = map(int, file.read().split())
+        recording.thresholds = (first if enabled else 0, second, third)
+    return recording
+
+
+def children_of(directory: str | os.PathLike[str]) -> list[tuple[int, str]]:
+    """Process ids and logs of the children that were recorded, in order."""
+    try:
+        paths = [entry.path for entry in os.scandir(directory)]
+    except OSError as error:
+        raise RecordingError(f"{os.fspath(directory)}: cannot be read ({error.strerror})") from None
+    found = []
+    for path in paths:
+        name = os.path.basename(path)
+        match = re.fullmatch(rf"{CHILD_PREFIX}(\d+)(?:-(\d+))?\.log", name)
+        if match:
+            found.append((int(match[1]), int(match[2] or 1), path))
+    return [(pid, path) for pid, _, path in sorted(found)]
+
+
+def _read_all(directory: str | os.PathLike[str]) -> Iterator[Recording]:
+    yield _read_log(os.path.join(directory, LOG_NAME), None)
+    for pid, path in children_of(directory):
+        with suppress(_NothingRecorded):  # killed as it began
+            yield _read_log(path, pid)
+
+
+class _NothingRecorded(RecordingError):
+    pass
+
+
+def _read_log(path: str, pid: int | None) -> Recording:
     try:
         data, rest = tail.read(path)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read ({error.strerror})") from None
     if not data.startswith(MAGIC):
         raise RecordingError(f"{path}: this is not a poolwise recording; record it again")
-    recording = Recording(os.fspath(directory))
+    recording = Recording(os.path.dirname(path))
     at = len(MAGIC)
     while at + _CHUNK.size <= len(data):
         kind, size, crc, _ = _CHUNK.unpack_from(data, at)
@@ -247,14 +317,11 @@ def read(directory: str | os.PathLike[str]) -> Recording:
     recording.cut_bytes = len(data) - at
     if rest is not None and not recording.cut_bytes:
         _add_tail(recording, rest)
-    with suppress(OSError, ValueError):
-        with open(os.path.join(directory, END_NAME)) as file:
-            first, second, third, enabled, _frozen = map(int, file.read().split())
-        recording.thresholds = (first if enabled else 0, second, third)
     if recording.summary is None:
-        raise RecordingError(
+        raise _NothingRecorded(
             f"{path}: the program ended before anything was recorded; run it for longer"
         )
+    recording.processes = [Process(pid, 0, recording.summary)]
     return recording
 
 
@@ -288,7 +355,7 @@ def _add_tail(recording: Recording, rest: tail.Tail) -> None:
         return
     recording.births += more.births
     recording.deaths |= more.deaths
-    recording.doubled += [(first + unborn, time_ns) for unborn, time_ns in more.doubled]
+    recording.doubled += [(0, first + unborn, time_ns) for _, unborn, time_ns in more.doubled]
     recording.constructions |= more.constructions
     recording.codes += more.codes
     recording.nodes += more.nodes
@@ -302,7 +369,7 @@ def _add_chunk(recording: Recording, kind: str, payload: bytes) -> None:
     elif kind == "D":
         for death in map(Death._make, _DEATH.iter_unpack(payload)):
             if death.birth == _MARKER:
-                recording.doubled.append((len(recording.births), death.time_ns))
+                recording.doubled.append((0, len(recording.births), death.time_ns))
             else:
                 recording.deaths[death.birth] = death
     elif kind == "N":

@@ -61,6 +61,7 @@ class Sample:
     type: Type | None
     arguments: int | None = None
     duration_ns: int = 0
+    process: int = 0  # which of `Recording.processes`
 
 
 @dataclass(slots=True)
@@ -271,6 +272,7 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
                 type=type_,
                 arguments=construction.arguments if construction else None,
                 duration_ns=construction.duration_ns if construction else 0,
+                process=recording.process(number),
             )
         )
     return sorted(sites.values(), key=lambda site: -site.count)
