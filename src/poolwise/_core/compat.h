@@ -132,6 +132,20 @@ pw_attached(void)
 #endif
 }
 
+/* This thread's state: the attached one, else the thread's first. They differ in a sub-interpreter;
+ * on 3.11, where one word holds the attached state of all threads, its stacks are its caller's. */
+static inline PyThreadState *
+pw_own_thread_state(void)
+{
+    PyThreadState *attached = NULL;
+#if PY_VERSION_HEX >= 0x030d0000
+    attached = PyThreadState_GetUnchecked();
+#elif PY_VERSION_HEX >= 0x030c0000
+    attached = _PyThreadState_UncheckedGet();
+#endif
+    return attached != NULL ? attached : PyGILState_GetThisThreadState();
+}
+
 /* From 3.13 on the interpreter calls simple Python classes without their metaclass's tp_call,
  * unless they have an allocator of their own. This one does what theirs did. */
 #if PY_VERSION_HEX >= 0x030d0000

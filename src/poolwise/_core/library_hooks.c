@@ -1,11 +1,12 @@
 /* library_hooks.c: what extension modules allocate behind CPython's back.
  *
- * Three kinds of functions are stood in front of, by rewriting the entries of a loaded library's
+ * Four kinds of functions are stood in front of, by rewriting the entries of a loaded library's
  * own relocation table (as memray does): in numpy, the two by which it reports every array buffer
  * to tracemalloc, its small-block cache included, whether tracemalloc runs or not; in the
  * interpreter (whose blocks are seen in its own domains), those that end or replace the process at
- * once, to write first what is in the buffers; in every other library, the malloc family. Not
- * touched: the C library, the dynamic loader and ourselves. */
+ * once, to write first what is in the buffers; in greenlet, the free during which there is no stack
+ * to be read; in every other library, the malloc family. Not touched: the C library, the dynamic
+ * loader and ourselves. */
 #include "sampler.h"
 
 #include <elf.h>
@@ -105,6 +106,16 @@ hook_free(void *block)
     free(block);
 }
 
+/* greenlet frees its copy of a C stack just after it has put it back, and before the thread knows
+ * of it: up to 3.12 the thread's frames begin in what was the other stack. */
+static void
+hook_stack_free(void *block)
+{
+    pw_self.stackless++;
+    PyMem_Free(block);
+    pw_self.stackless--;
+}
+
 /* The ways to leave that run no atexit handler: another program, or none. */
 static int
 hook_execv(const char *path, char *const arguments[])
@@ -165,6 +176,11 @@ static const replacement malloc_hooks[] = {
     {NULL, NULL},
 };
 
+static const replacement greenlet_hooks[] = {
+    {"PyMem_Free", (void *)hook_stack_free},
+    {NULL, NULL},
+};
+
 /* Guard: the GIL. Libraries are known by where they are loaded; none is ever unloaded while its
  * address is kept (extension modules stay), and a reused address costs no more than a blind spot.
  */
@@ -202,7 +218,9 @@ hooks_for(const char *path)
             return NULL;
         }
     }
-    return strncmp(name, "_multiarray_umath", 17) == 0 ? numpy_hooks : malloc_hooks;
+    return strncmp(name, "_multiarray_umath", 17) == 0 ? numpy_hooks
+           : strncmp(name, "_greenlet.", 10) == 0      ? greenlet_hooks
+                                                       : malloc_hooks;
 }
 
 /* The table is read-only after start-up where the library was linked so: open its page. It stays

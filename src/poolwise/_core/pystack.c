@@ -26,7 +26,7 @@ int
 pw_stack_walk(pw_frame *frames, int *truncated)
 {
     /* This thread's own state, attached or not: its frames change by its own hand only. */
-    PyThreadState *tstate = PyGILState_GetThisThreadState();
+    PyThreadState *tstate = pw_own_thread_state();
     *truncated = 0;
     if (tstate == NULL) {
         return 0;

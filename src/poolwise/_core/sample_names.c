@@ -71,7 +71,7 @@ pw_current_stack(void)
 {
     pw_frame frames[PW_STACK_MAX];
     int truncated = 0;
-    int depth = pw_stack_walk(frames, &truncated);
+    int depth = pw_self.stackless ? 0 : pw_stack_walk(frames, &truncated);
     if (depth == 0) {
         return 0;
     }

@@ -38,7 +38,8 @@ typedef struct {
     uint64_t random;
     double rate; /* mean gap under which `left` was drawn; 0: not set up */
     uint32_t id;
-    uint32_t probing; /* the next sample is our own look whether the hook is still there */
+    uint32_t probing;   /* the next sample is our own look whether the hook is still there */
+    uint32_t stackless; /* its stack is being exchanged: there is none to be read */
 } pw_thread;
 
 extern __thread pw_thread pw_self __attribute__((tls_model("initial-exec")));
