@@ -15,8 +15,8 @@ static hooked_domain object_domain = {.domain = PYMEM_DOMAIN_OBJ};
 static hooked_domain memory_domain = {.domain = PYMEM_DOMAIN_MEM};
 static hooked_domain raw_domain = {.domain = PYMEM_DOMAIN_RAW};
 /* Larger requests to the object and memory domains, and those for nothing, reach the raw one and
- * are sampled there: over 512 where the small-object allocator is in use, none where all three are
- * malloc. */
+ * are sampled there: over 512 where the small-object allocator is in use, or less if something
+ * between (CPython's debug hooks) adds to them; none where all three are malloc. */
 static size_t small_bytes = SIZE_MAX;
 
 static void *
@@ -24,7 +24,10 @@ moved_block(hooked_domain *hooked, void *ctx, void *block, size_t bytes, pw_samp
 {
     int64_t touched =
         (int64_t)pw_resident_pages(sample.address, sample.bytes) - sample.resident_pages;
+    int64_t left = pw_self.left;
+    pw_self.left = INT64_MAX; /* the domain below is not to sample the same block anew */
     void *moved = hooked->original.realloc(ctx, block, bytes);
+    pw_self.left = left;
     pw_sample_moved(sample, moved, bytes, touched);
     return moved;
 }
@@ -92,13 +95,39 @@ hook(hooked_domain *hooked, const PyMemAllocatorEx *hooks)
     PyMem_SetAllocator(hooked->domain, &ours);
 }
 
+static bool
+reaches_raw_domain(size_t bytes)
+{
+    pw_thread before = pw_self;
+    pw_self.left = INT64_MAX; /* not to be sampled */
+    void *block = object_domain.original.malloc(object_domain.original.ctx, bytes);
+    bool reached = pw_self.volume != before.volume;
+    object_domain.original.free(object_domain.original.ctx, block);
+    pw_self = before;
+    return reached;
+}
+
+static size_t
+most_small_bytes(void)
+{
+    size_t small = 1, large = 1024;
+    if (!reaches_raw_domain(large)) {
+        return SIZE_MAX;
+    }
+    while (large - small > 1) {
+        size_t middle = (small + large) / 2;
+        *(reaches_raw_domain(middle) ? &large : &small) = middle;
+    }
+    return small;
+}
+
 void
 pw_hook_allocators(void)
 {
     hook(&raw_domain, &raw_hooks);
     hook(&object_domain, &object_hooks);
     hook(&memory_domain, &memory_hooks);
-    small_bytes = object_domain.original.malloc == raw_domain.original.malloc ? SIZE_MAX : 512;
+    small_bytes = most_small_bytes();
 }
 
 /* tracemalloc started before us and stopped after puts its saved allocator back, and our hook is
@@ -126,7 +155,7 @@ pw_check_hooks(uint64_t now_ns)
         pw_sampler_lock();
         pw_sampler->totals.hook_removals++;
         pw_end_samples(now_ns, PW_LOST);
-        pw_hook_allocators();
         pw_sampler_unlock();
+        pw_hook_allocators();
     }
 }

@@ -273,9 +273,9 @@ pw_sample_moved(pw_sample sample, void *moved, size_t bytes, int64_t touched)
                 (int32_t)((int64_t)pw_resident_pages(sample.address, bytes) - touched);
         }
     }
-    pw_sample *inner = pw_table_find(&pw_sampler->table, sample.address);
-    if (inner != NULL) { /* sampled anew on the way, by the domain below: one block, one sample */
-        record_death(inner, pw_clock_ns(), PW_THINNED);
+    pw_sample *stale = pw_table_find(&pw_sampler->table, sample.address);
+    if (stale != NULL) {
+        record_death(stale, pw_clock_ns(), PW_LOST);
     }
     if (pw_sampler->table.used >= PW_TABLE_MAX) {
         thin(pw_clock_ns());
