@@ -66,7 +66,10 @@ def test_growth_across_the_domains_is_one_block(record: Record, malloc: str) -> 
 
 def test_numpy_buffers_once(record: Record) -> None:
     run = record("""
-        import numpy
+        import os, numpy
+        from poolwise.profile import child
+        child.stop()  # without the import, which fills the table of stacks
+        child.start({"dir": os.environ["RECORDING"], "exact": True})
         def arrays():
             for i in range(50):
                 small = numpy.empty(90, dtype="u1")
