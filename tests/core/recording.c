@@ -56,7 +56,7 @@ forget(growing *what)
     *what = (growing){0};
 }
 
-static const uint32_t chunk_kinds[PW_LOGS] = {'T', 'N', 'B', 'D', 'C'};
+static const uint32_t chunk_kinds[PW_LOGS] = {'T', 'N', 'B', 'D', 'C', 'O'};
 
 static growing expected[PW_LOGS], parsed[PW_LOGS];
 static uint32_t codes, nodes, births;

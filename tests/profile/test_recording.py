@@ -153,14 +153,17 @@ def test_rubbish_after_the_magic_line(directory: Path, rubbish: bytes) -> None:
     assert read(directory, MAGIC + rubbish) is None
 
 
-@given(kind=st.sampled_from("TNBDCSX"), payload=st.binary(max_size=300))
+@given(kind=st.sampled_from("TNBDCOSX"), payload=st.binary(max_size=300))
 def test_whole_chunks_of_another_version(
     directory: Path, whole: bytes, kind: str, payload: bytes
 ) -> None:
     """Rubbish with a good checksum: not damage, but a writer that we do not know."""
     # Before anything else, where no number in it can refer to anything.
     read(directory, MAGIC + chunk(kind, payload))
-    if kind in "NBDCS" and len(payload) % {"N": 12, "B": 64, "D": 64, "C": 24, "S": 256}[kind]:
+    if (
+        kind in "NBDCOS"
+        and len(payload) % {"N": 12, "B": 64, "D": 64, "C": 24, "O": 24, "S": 256}[kind]
+    ):
         assert read(directory, whole + chunk(kind, payload)) is None
 
 

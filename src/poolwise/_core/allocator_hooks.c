@@ -81,6 +81,37 @@ DEFINE_HOOKS(object, object_domain, PW_DOMAIN_OBJECT, small_bytes)
 DEFINE_HOOKS(memory, memory_domain, PW_DOMAIN_MEMORY, small_bytes)
 DEFINE_HOOKS(raw, raw_domain, PW_DOMAIN_RAW, SIZE_MAX)
 
+/* While objects are counted, the object domain has one hook more, above the others. */
+static hooked_domain object_blocks = {.domain = PYMEM_DOMAIN_OBJ};
+static bool keep_object_blocks;
+
+static void *
+blocks_malloc(void *ctx, size_t bytes)
+{
+    return pw_self.fresh = object_blocks.original.malloc(ctx, bytes);
+}
+
+static void *
+blocks_calloc(void *ctx, size_t count, size_t bytes)
+{
+    return pw_self.fresh = object_blocks.original.calloc(ctx, count, bytes);
+}
+
+static void *
+blocks_realloc(void *ctx, void *block, size_t bytes)
+{
+    return object_blocks.original.realloc(ctx, block, bytes);
+}
+
+static void
+blocks_free(void *ctx, void *block)
+{
+    object_blocks.original.free(ctx, block);
+}
+
+static const PyMemAllocatorEx blocks_hooks = {NULL, blocks_malloc, blocks_calloc, blocks_realloc,
+                                              blocks_free};
+
 static void
 hook(hooked_domain *hooked, const PyMemAllocatorEx *hooks)
 {
@@ -128,6 +159,9 @@ pw_hook_allocators(void)
     hook(&object_domain, &object_hooks);
     hook(&memory_domain, &memory_hooks);
     small_bytes = most_small_bytes();
+    if (keep_object_blocks) {
+        hook(&object_blocks, &blocks_hooks);
+    }
 }
 
 /* tracemalloc started before us and stopped after puts its saved allocator back, and our hook is
@@ -158,4 +192,11 @@ pw_check_hooks(uint64_t now_ns)
         pw_sampler_unlock();
         pw_hook_allocators();
     }
+}
+
+void
+pw_hook_object_blocks(void)
+{
+    keep_object_blocks = true;
+    hook(&object_blocks, &blocks_hooks);
 }

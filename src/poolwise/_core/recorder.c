@@ -64,6 +64,7 @@ void
 pw_write_samples(uint64_t now_ns)
 {
     take_account(now_ns);
+    pw_objects_write(now_ns);
     pw_log_flush_with(&pw_sampler->log, PW_CHUNK_SUMMARY, &pw_sampler->totals,
                       sizeof(pw_sampler->totals));
     pw_sampler->flushed_ns = now_ns;

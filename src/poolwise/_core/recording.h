@@ -3,9 +3,9 @@
  * A file is a magic line, then chunks: { kind, bytes, crc32 of these two and the payload, 0 } +
  * payload.
  * Each kind of record has a buffer of its own, and all are written together in one order
- * (texts, nodes, births, deaths, constructions), so that in every prefix of the file a record
- * refers only to records before it. What is still in the buffers when a process is killed is in the
- * tail (recording_tail.h); a cut chunk fails its checksum and everything before it stands.
+ * (texts, nodes, births, deaths, constructions, objects), so that in every prefix of the file a
+ * record refers only to records before it. What is still in the buffers when a process is killed is
+ * in the tail (recording_tail.h); a cut chunk fails its checksum and everything before it stands.
  *
  * write(2) from a populated buffer makes no page faults in the program that is measured. After an
  * error nothing more is taken: the numbers of later records would be wrong. */
@@ -25,6 +25,7 @@ typedef enum {
     PW_CHUNK_BIRTHS = 'B',
     PW_CHUNK_DEATHS = 'D',
     PW_CHUNK_CONSTRUCTIONS = 'C',
+    PW_CHUNK_OBJECTS = 'O',
     PW_CHUNK_SUMMARY = 'S',
 } pw_chunk_kind;
 
@@ -50,6 +51,14 @@ typedef struct {
     uint64_t birth, arguments; /* hash of the arguments: equal for equal constants */
     uint32_t type, duration_ns;
 } pw_construction;
+
+/* All of a type so far; `created` is the time of an event that has no counts. */
+typedef struct {
+    uint64_t created, reused; /* of them from a free list */
+    uint32_t type, event;
+} pw_objects;
+
+enum { PW_OBJECTS_CREATED, PW_OBJECTS_LOST /* the tracer: counts stand still */ };
 
 /* A stack is a node; its parent is the caller. Nodes are numbered from 1 in order of appearance. */
 typedef struct {
@@ -177,8 +186,9 @@ pw_log_written(pw_log *log)
 static inline void
 pw_log_flush(pw_log *log)
 {
-    static const pw_chunk_kind kinds[PW_LOGS] = {PW_CHUNK_TEXTS, PW_CHUNK_NODES, PW_CHUNK_BIRTHS,
-                                                 PW_CHUNK_DEATHS, PW_CHUNK_CONSTRUCTIONS};
+    static const pw_chunk_kind kinds[PW_LOGS] = {PW_CHUNK_TEXTS,         PW_CHUNK_NODES,
+                                                 PW_CHUNK_BIRTHS,        PW_CHUNK_DEATHS,
+                                                 PW_CHUNK_CONSTRUCTIONS, PW_CHUNK_OBJECTS};
     pw_log_check_file(log);
     for (int i = 0; i < PW_LOGS; i++) {
         uint32_t used = pw_tail_used(&log->tail, i);

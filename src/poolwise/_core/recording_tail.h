@@ -33,7 +33,15 @@
 #define PW_LOG_BUFFER_BYTES (64u << 10)
 
 /* The kinds of records, in the order in which they are written. */
-enum { PW_LOG_TEXTS, PW_LOG_NODES, PW_LOG_BIRTHS, PW_LOG_DEATHS, PW_LOG_CONSTRUCTIONS, PW_LOGS };
+enum {
+    PW_LOG_TEXTS,
+    PW_LOG_NODES,
+    PW_LOG_BIRTHS,
+    PW_LOG_DEATHS,
+    PW_LOG_CONSTRUCTIONS,
+    PW_LOG_OBJECTS,
+    PW_LOGS
+};
 
 typedef struct {
     uint64_t log_bytes;

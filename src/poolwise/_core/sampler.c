@@ -59,6 +59,7 @@ sampler_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
         pw_check_hooks(pw_clock_ns());
     }
     int error = pw_recording_end();
+    pw_objects_stop();
     if (error) {
         errno = error;
         return PyErr_SetFromErrno(PyExc_OSError);
@@ -141,6 +142,15 @@ sampler_hook_constructions(PyObject *Py_UNUSED(module), PyObject *metaclasses)
 }
 
 static PyObject *
+sampler_count_objects(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    if (pw_objects_start() < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 sampler_hook_libraries(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     /* Reading the libraries' tables faults them in: ours, not the program's. */
@@ -169,6 +179,9 @@ static PyMethodDef sampler_methods[] = {
      "sampler_check()\n--\n\nWhether the table of live samples is sound."},
     {"sampler_hook_constructions", sampler_hook_constructions, METH_O,
      "sampler_hook_constructions(metaclasses, /)\n--\n\nTime a sample of all class calls."},
+    {"sampler_count_objects", sampler_count_objects, METH_NOARGS,
+     "sampler_count_objects()\n--\n\n"
+     "Count all creations of objects, and those from free lists, until the recording ends."},
     {"sampler_hook_libraries", sampler_hook_libraries, METH_NOARGS,
      "sampler_hook_libraries()\n--\n\n"
      "See numpy's array buffers, and what other libraries loaded so far malloc."},

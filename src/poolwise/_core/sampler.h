@@ -37,6 +37,7 @@ typedef struct {
     uint64_t published; /* the part of it that is in the global volume */
     uint64_t random;
     double rate; /* mean gap under which `left` was drawn; 0: not set up */
+    void *fresh; /* what the object domain gave last; kept only while objects are counted */
     uint32_t id;
     uint32_t probing;   /* the next sample is our own look whether the hook is still there */
     uint32_t stackless; /* its stack is being exchanged: there is none to be read */

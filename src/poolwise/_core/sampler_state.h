@@ -3,11 +3,12 @@
  * samples.c           births and deaths, at what rate, and their threads
  * sample_names.c      stacks, code and types, named once and numbered
  * allocator_hooks.c   where allocations are seen
+ * objects.c           objects that come from free lists, counted (when asked for)
  * recorder.c          a recording's beginning and end, in this process and in the child of a fork
  * sampler.c           Python's face
  *
- * Nothing in the first four calls Python, takes a reference (but one a code object, so that its
- * address keeps its meaning), or allocates. */
+ * Nothing in them but sampler.c and objects.c calls Python, takes a reference (but one a code
+ * object, so that its address keeps its meaning), or allocates. */
 #ifndef PW_SAMPLER_STATE_H
 #define PW_SAMPLER_STATE_H
 
@@ -122,6 +123,17 @@ void pw_hook_allocators(void);
 bool pw_allocators_hooked(void);
 /* Puts the hooks back where they are gone, and says so in the account. */
 void pw_check_hooks(uint64_t now_ns);
+
+/* Notes in pw_self what the object domain gave last, from now on. */
+void pw_hook_object_blocks(void);
+
+/* ---- objects.c ---------------------------------------------------------------------------- */
+
+/* With the GIL; 0, or -1 with an exception set. */
+int pw_objects_start(void);
+void pw_objects_stop(void);
+/* What was counted since the last time. With the lock. */
+void pw_objects_write(uint64_t now_ns);
 
 /* ---- recorder.c --------------------------------------------------------------------------- */
 

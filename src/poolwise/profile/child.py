@@ -58,12 +58,13 @@ def start(options: dict[str, Any]) -> None:
 
     Options: ``dir`` (an existing directory), ``mean_bytes`` (between samples), ``per_second`` (the
     ceiling), ``exact`` (every allocation), ``children`` (whether those of fork and multiprocessing
-    are sampled, too, each into a log of its own there; they are unless told not to).
+    are sampled, too, each into a log of its own there; they are unless told not to), ``objects``
+    (count all objects created, and those that come from a free list, by type: slow).
 
     Raises:
         OSError: the directory cannot be written to.
         RuntimeError: this process is being sampled already.
-        UnknownInterpreter: its stack cannot be read.
+        UnknownInterpreter: its stack cannot be read, or its objects not be counted.
     """
     import os
 
@@ -100,6 +101,12 @@ def _start(options: dict[str, Any], *, is_child: bool) -> None:
         follows,
         is_child,
     )
+    if options.get("objects", False):
+        try:
+            _core.sampler_count_objects()
+        except RuntimeError as error:
+            _core.sampler_stop()
+            raise UnknownInterpreter(f"cannot record: {error}") from None
     if not is_child:
         _forget_children(options["dir"])
     if follows:

@@ -14,6 +14,7 @@ from poolwise.profile.recording import (
     UNKNOWN_STACK,
     Code,
     Node,
+    Objects,
     Recording,
     Summary,
     Type,
@@ -64,6 +65,12 @@ def _add(
         whole.constructions[first + number] = made._replace(
             birth=first + number, type=type_of[made.type]
         )
+    for number, objects in other.objects.items():
+        known = whole.objects.get(type_of[number], Objects(0, 0))
+        whole.objects[type_of[number]] = Objects(
+            known.created + objects.created, known.reused + objects.reused
+        )
+    whole.objects_end_ns = whole.objects_end_ns or other.objects_end_ns
     whole.doubled += [(first, first + unborn, time_ns) for _, unborn, time_ns in other.doubled]
     whole.cut_bytes += other.cut_bytes
     whole.processes += [process._replace(first_birth=first) for process in other.processes]

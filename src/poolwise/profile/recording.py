@@ -34,10 +34,12 @@ _BIRTH = struct.Struct("=QQQQdIIIIII")
 _DEATH = struct.Struct("=QQQQQIIIIII")
 _NODE = struct.Struct("=III")
 _CONSTRUCTION = struct.Struct("=QQII")
+_OBJECTS = struct.Struct("=QQII")
 _TEXT = struct.Struct("=II")
 _CODE = struct.Struct("=IIII")
 _TYPE = struct.Struct("=I")
 _SUMMARY = struct.Struct("=18Q9Qd4Q")
+_OBJECTS_LOST = 1
 _MARKER = 2**64 - 1  # the "birth" of a thinning marker
 
 
@@ -80,6 +82,13 @@ class Construction(NamedTuple):
     arguments: int
     type: int
     duration_ns: int
+
+
+class Objects(NamedTuple):
+    """How many objects of a type were created, and how many of them came from a free list."""
+
+    created: int
+    reused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +175,9 @@ class Recording:
     """What was read. Births are numbered by their place in `births`.
 
     `doubled`: at each thinning, which births had happened (from, to, the time), whose weights
-    double if they were still alive. `processes`: one, unless all were read together.
+    double if they were still alive. `processes`: one, unless all were read together. `objects`: by
+    the type's number (0: no room for it), where objects were counted; until `objects_end_ns`, if
+    somebody took the interpreter's tracer away.
     """
 
     directory: str
@@ -174,6 +185,8 @@ class Recording:
     deaths: dict[int, Death] = field(default_factory=dict)
     doubled: list[tuple[int, int, int]] = field(default_factory=list)
     constructions: dict[int, Construction] = field(default_factory=dict)
+    objects: dict[int, Objects] = field(default_factory=dict)
+    objects_end_ns: int | None = None
     codes: list[Code] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     types: list[Type] = field(default_factory=list)
@@ -350,6 +363,7 @@ def _add_tail(recording: Recording, rest: tail.Tail) -> None:
         and all(
             number < births and made.type <= types for number, made in more.constructions.items()
         )
+        and all(type_ <= types for type_ in more.objects)
     ):
         recording.cut_bytes = sum(len(payload) for _, payload in rest.records)
         return
@@ -357,6 +371,8 @@ def _add_tail(recording: Recording, rest: tail.Tail) -> None:
     recording.deaths |= more.deaths
     recording.doubled += [(0, first + unborn, time_ns) for _, unborn, time_ns in more.doubled]
     recording.constructions |= more.constructions
+    recording.objects |= more.objects
+    recording.objects_end_ns = more.objects_end_ns or recording.objects_end_ns
     recording.codes += more.codes
     recording.nodes += more.nodes
     recording.types += more.types
@@ -377,6 +393,12 @@ def _add_chunk(recording: Recording, kind: str, payload: bytes) -> None:
     elif kind == "C":
         for construction in map(Construction._make, _CONSTRUCTION.iter_unpack(payload)):
             recording.constructions[construction.birth] = construction
+    elif kind == "O":
+        for created, reused, type_, event in _OBJECTS.iter_unpack(payload):
+            if event == _OBJECTS_LOST:
+                recording.objects_end_ns = created
+            else:
+                recording.objects[type_] = Objects(created, reused)
     elif kind == "T":
         _add_texts(recording, payload)
     elif kind == "S":

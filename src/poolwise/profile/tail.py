@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 
 MAGIC = b"poolwise tail 1\n"
-KINDS = "TNBDC"  # in the order in which they are written to the log
+KINDS = "TNBDCO"  # in the order in which they are written to the log
 _HEAD_BYTES = 4096
 _HEAD = struct.Struct("=16sII")  # magic, bytes of a buffer, current turn
 _TURN = struct.Struct("=Q8I")  # bytes of the log, used of each buffer
