@@ -16,10 +16,11 @@ import pytest
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parent.parent / "src" / "poolwise" / "_core"
 INTERLEAVINGS = "queue_interleavings"
+REPLAY = "replay"  # tests/profile/test_replay.py drives it
 DRIVERS = sorted(
     path.stem
     for path in HERE.glob("*.c")
-    if not path.stem.endswith("_threads") and path.stem != INTERLEAVINGS
+    if not path.stem.endswith("_threads") and path.stem not in (INTERLEAVINGS, REPLAY)
 )
 THREADED = sorted(path.stem for path in HERE.glob("*_threads.c"))
 WITHOUT_GIL = "-DPW_ATOMICS=1"

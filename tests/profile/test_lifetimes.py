@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolwise.profile.lifetimes import Lifetimes, bucket_of, bucket_start, weighted_quantile
+from poolwise.profile.lifetimes import (
+    Lifetimes,
+    bucket_middle,
+    bucket_of,
+    bucket_start,
+    weighted_quantile,
+)
 
 values = st.floats(0, 1e12) | st.integers(0, 10**12).map(float)
 lives = st.tuples(values, st.booleans())
@@ -29,16 +36,17 @@ def lifetimes_of(samples: list[tuple[float, float, bool]]) -> Lifetimes:
 @given(values)
 def test_a_bucket_holds_its_values(value: float) -> None:
     bucket = bucket_of(value)
-    assert bucket_start(bucket) <= value * (1 + 1e-12)
-    assert value < bucket_start(bucket + 1) * (1 + 1e-12)
-    assert bucket_start(bucket + 1) <= max(1, bucket_start(bucket) * 2**0.25 * (1 + 1e-12))
+    assert bucket_start(bucket) <= value < bucket_start(bucket + 1)
+    assert bucket_middle(bucket) == pytest.approx(int(value), rel=1 / 64)
+    if value < 64:
+        assert bucket_middle(bucket) == int(value)
 
 
 @given(st.lists(lives, min_size=1, max_size=80))
 def test_survival_is_that_of_scipy(samples: list[tuple[float, bool]]) -> None:
     stats = pytest.importorskip("scipy.stats")
     data = stats.CensoredData.right_censored(
-        [bucket_start(bucket_of(life) + 1) for life, _ in samples], [alive for _, alive in samples]
+        [bucket_middle(bucket_of(life)) for life, _ in samples], [alive for _, alive in samples]
     )
     theirs = stats.ecdf(data).sf
     curve = lifetimes_of([(life, 1.0, alive) for life, alive in samples]).survival()
@@ -75,11 +83,85 @@ def test_exponential_lifetimes_with_random_censoring(seed: int, censored_after: 
         # Greenwood's variance in closed form: S² ∫ λ / (n S C), with exponential censoring.
         rate = 1 / mean + 1 / censoring
         error = truth * math.sqrt(math.expm1(rate * end) / (mean * rate * number))
-        # Those censored in a bucket count as at risk to its end; summed over all buckets.
-        width = end - end * 2**-0.25
-        rounding = truth * width**2 / (2 * mean * censoring) / (1 - 2**-0.5)
+        # Those censored in a bucket count as at risk to its end, and it stands for its values.
+        width = end / 32
+        rounding = width * truth * (1 / mean + 1 / censoring)
         assert share == pytest.approx(truth, abs=4 * error + rounding)
         assert lifetimes.share_within(end) == pytest.approx(1 - truth, abs=4 * error + rounding)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bimodal_lifetimes(seed: int) -> None:
+    """Most die at once, some much later, and some are still alive when the watch ends."""
+    draw = random.Random(seed)
+    number, short, long, watched = 6000, 100.0, 1e6, 5e5
+    lifetimes = Lifetimes()
+    for _ in range(number):
+        life = draw.expovariate(1 / (short if draw.random() < 0.8 else long))
+        lifetimes.add(min(life, watched), 1.0, alive=life > watched)
+    for at in (50.0, 100.0, 500.0, 1e4, 1e5, 4e5):
+        truth = 1 - 0.8 * math.exp(-at / short) - 0.2 * math.exp(-at / long)
+        error = math.sqrt(truth * (1 - truth) / number)
+        density = 0.8 / short * math.exp(-at / short) + 0.2 / long * math.exp(-at / long)
+        rounding = density * at / 32 + 0.5 * density  # lifetimes are whole numbers here
+        assert lifetimes.share_within(at) == pytest.approx(truth, abs=4 * error + rounding)
+    assert lifetimes.quantile(0.5) == pytest.approx(-short * math.log(0.3 / 0.8), rel=0.1)
+    assert lifetimes.quantile(0.95) is None
+
+
+@pytest.mark.parametrize("censored_after", [0.5, 1e9])
+def test_the_variance_is_greenwoods_where_weights_are_equal_and_large(
+    censored_after: float,
+) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    draw = random.Random(3)
+    lives = []
+    for _ in range(400):
+        life, watched = draw.expovariate(1 / 5000), draw.expovariate(1 / (5000 * censored_after))
+        lives.append((min(life, watched), watched < life))
+    data = stats.CensoredData.right_censored(
+        [bucket_middle(bucket_of(life)) for life, _ in lives], [alive for _, alive in lives]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is not defined where all are dead
+        interval = stats.ecdf(data).sf.confidence_interval(method="linear")
+    weight = 1e6
+    steps = lifetimes_of([(life, weight, alive) for life, alive in lives]).steps()
+    for step in steps:
+        if step.share > 0.05:
+            high = float(interval.high.evaluate(step.lifetime))
+            if high < 1:
+                greenwood = ((high - step.share) / 1.959964) ** 2
+                assert step.variance == pytest.approx(greenwood, rel=1e-3)
+
+
+@pytest.mark.parametrize("part", [0.25, 0.5, 0.9])
+def test_intervals_of_quantiles_cover_if_weights_differ_and_some_are_alive(part: float) -> None:
+    """Poisson sampling of a fixed population: large blocks are sampled more, and live longer."""
+    draw = random.Random(8)
+    population = []
+    for _ in range(3000):
+        chance = draw.choice([0.02, 0.1, 0.5])
+        life = draw.expovariate(1 / (1e5 * (1 + chance)))
+        watched = draw.expovariate(1 / 4e5)
+        population.append((min(life, watched), chance, watched < life))
+    truth = lifetimes_of([(life, 1.0, alive) for life, _, alive in population]).quantile(part)
+    assert truth is not None
+    covered = []
+    for _ in range(400):
+        taken = [one for one in population if draw.random() < one[1]]
+        lifetimes = lifetimes_of([(life, 1 / chance, alive) for life, chance, alive in taken])
+        estimate = lifetimes.quantile_estimate(part)
+        covered.append(estimate is not None and estimate.low <= truth <= estimate.high)
+    assert 0.92 <= sum(covered) / len(covered) <= 0.99
+
+
+def test_an_interval_has_no_width_where_everything_was_sampled() -> None:
+    lifetimes = lifetimes_of([(float(life), 1.0, False) for life in range(60)])
+    assert lifetimes.quantile_estimate(0.5) == (29, 29, 29)
+    assert lifetimes_of([(5.0, 1.0, True)]).quantile_estimate(0.5) is None
+    few = lifetimes_of([(5.0, 100.0, False)] * 3).quantile_estimate(0.5)
+    assert few == (5, 0, math.inf)
 
 
 @given(weighted_lives)
@@ -104,7 +186,7 @@ def test_a_quantile_is_where_the_share_is_reached(
         assert any(alive for _, _, alive in samples) or part > 1 - 1e-9
     else:
         assert lifetimes.share_within(quantile) >= part - 1e-9
-        assert lifetimes.share_within(quantile * (1 - 1e-9)) < part
+        assert lifetimes.share_within(quantile * (1 - 1e-9) - 1e-9) < part
 
 
 @given(weighted_lives, values, values)

@@ -11,6 +11,7 @@ import pytest
 from sampled_programs import Record, run_program, write_program
 
 from poolwise.profile import recording, sites
+from poolwise.profile.life import life_of
 from poolwise.profile.positions import NOWHERE, Position
 from poolwise.profile.sites import LARGE_BYTES, Sample, Site, source_of
 
@@ -117,6 +118,15 @@ def test_the_hit_bound() -> None:
     assert thinned.hit_bound(16) == pytest.approx(9 * 4 / 100)
 
 
+def test_small_blocks_may_be_unseen_beside_large_ones() -> None:
+    # Each large block was seen; of small ones at the same place there may be some.
+    seen = replace(site([sample(0, 5, size=3_000_000)] * 10), gap=65_536.0)
+    assert seen.count_estimate.low == seen.count == 10
+    assert 500 < seen.count_estimate.high < 1000
+    assert seen.large().count_estimate.high < 11
+    assert site(seen.samples).count_estimate == (10, 10, 10)  # everything was sampled
+
+
 def test_large_blocks_only() -> None:
     sizes = [1, LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES * 9]
     whole = site([sample(0, 1, size=size) for size in sizes])
@@ -205,3 +215,76 @@ def test_an_installed_package_is_own_code_when_it_is_the_program(tmp_path: Path)
 
     assert place(None) == (str(file), "<module>", "make")
     assert place(str(package)) == (str(package / "parts.py"), "make", None)
+
+
+def test_the_scope_that_captures_a_block(record: Record) -> None:
+    run = record("""
+        def make(size):
+            return bytes(size)  # made
+        def serve():
+            block = make(5000)
+            return len(block)
+        def drop(held):
+            held.clear()
+        def handle(held):
+            held.append(bytes(6000))  # dropped
+            drop(held)
+        for i in range(50):
+            serve()
+            handle([])
+        kept = [bytes(7000) for i in range(50)]  # kept
+    """)
+    recording = run.recording
+    made = run.site("made", least=5000)
+    scope = made.captured_by(recording)
+    assert scope is not None
+    assert (scope.function, scope.file, scope.line) == ("serve", str(run.file), 5)
+    dropped = run.site("dropped", least=6000)
+    scope = dropped.captured_by(recording)
+    assert scope is not None
+    assert scope.function == "handle"
+    frames = [frame.function for frame in dropped.freed_by(recording)]
+    assert frames == ["drop", "handle", "<module>"]
+    kept = run.site("kept", least=7000)
+    assert (kept.captured_by(recording), kept.freed_by(recording)) == (None, ())
+
+
+def test_no_scope_captures_what_another_thread_frees(record: Record) -> None:
+    run = record("""
+        import queue, threading
+        handed, empty = queue.SimpleQueue(), queue.SimpleQueue()
+        def make():
+            for i in range(50):
+                handed.put(bytes(4000))  # handed
+                empty.get()
+        def take():
+            for i in range(50):
+                handed.get()
+                empty.put(None)
+        workers = [threading.Thread(target=work) for work in (make, take)]
+        for worker in workers: worker.start()
+        for worker in workers: worker.join()
+    """)
+    handed = run.site("handed", least=4000)
+    assert handed.captured_by(run.recording) is None  # though both begin in threading's code
+    assert handed.freed_by(run.recording)[0].function == "take"
+
+
+def test_what_the_collector_frees(record: Record) -> None:
+    run = record("""
+        import gc
+        gc.disable()
+        class Node:
+            pass
+        for i in range(100):
+            node = Node()  # cycles
+            node.me = node
+            if i % 10 == 9:
+                gc.collect()
+        del node
+        gc.collect()
+    """)
+    life = life_of(run.recording, run.site("cycles"))
+    assert life.collected_share > 0.9
+    assert life.clocks["collections"].median in (0, 1)
+    assert life.clocks["bytes"].median is not None

@@ -247,3 +247,32 @@ def test_a_refused_allocation_blinds_nothing(record: Record) -> None:
     summary = run.recording.summary
     assert summary is not None
     assert summary.volume < 2**40
+
+
+def test_a_block_that_is_resized_counts_once(record: Record) -> None:
+    source = """
+        import os
+        file = os.open("/dev/zero", os.O_RDONLY)
+        short, out = os.pipe()
+        for i in range(20_000):
+            os.write(out, b"x" * 700)
+            shrunk = os.read(short, 4000)  # shrunk
+            os.write(out, b"x" * 100)
+            tiny = os.read(short, 3000)  # tiny
+            if i % 10 == 0:
+                grown = bytearray()
+                for k in range(40):
+                    grown += b"x" * 99  # grown
+    """
+    run = record(source, mean_bytes=3000, per_second=1e9)
+    for marker, least, count, size in [
+        ("shrunk", 500, 20_000, 733),
+        ("tiny", 100, 20_000, 133),
+        ("grown", 0, 2_000, 3961),
+    ]:
+        site = run.site(marker, least=least)
+        spread = math.sqrt(sum(s.weight * (s.weight - 1) for s in site.samples))
+        assert site.count == pytest.approx(count, abs=5 * spread), marker
+        if marker != "grown":
+            assert site.bytes == pytest.approx(count * size, abs=5 * spread * size), marker
+            assert site.count_estimate.low <= site.count <= site.count_estimate.high

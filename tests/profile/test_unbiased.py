@@ -102,7 +102,11 @@ def test_blocks_that_grow_are_counted_once() -> None:
             Birth(0, 0, 0, sizes[step], 1 / chances[step], *[0] * 6)
             for step in drawn.argmax(axis=1)[taken]
         ]
-        deaths = {n: Death(n, 1, 0, 0, sizes[-1], *[0] * 5, FREED) for n in range(len(births))}
+        last = [step == steps - 1 for step in drawn.argmax(axis=1)[taken]]
+        deaths = {
+            n: Death(n, 1, 0, 0, sizes[-1], *[0] * 5, FREED, 0 if ended else 1)
+            for n, ended in enumerate(last)
+        }
         recording = Recording("", births=births, deaths=deaths)
         counts.append(sum(recording.weight(n) for n in range(len(births))))
     error = float(np.std(counts)) / math.sqrt(SEEDS)

@@ -20,7 +20,8 @@ static hooked_domain raw_domain = {.domain = PYMEM_DOMAIN_RAW};
 static size_t small_bytes = SIZE_MAX;
 
 static void *
-moved_block(hooked_domain *hooked, void *ctx, void *block, size_t bytes, pw_sample sample)
+moved_block(hooked_domain *hooked, void *ctx, void *block, size_t bytes, pw_sample sample,
+            uint32_t thinnings)
 {
     int64_t touched =
         (int64_t)pw_resident_pages(sample.address, sample.bytes) - sample.resident_pages;
@@ -28,7 +29,7 @@ moved_block(hooked_domain *hooked, void *ctx, void *block, size_t bytes, pw_samp
     pw_self.left = INT64_MAX; /* the domain below is not to sample the same block anew */
     void *moved = hooked->original.realloc(ctx, block, bytes);
     pw_self.left = left;
-    pw_sample_moved(sample, moved, bytes, touched);
+    pw_sample_moved(sample, moved, bytes, touched, thinnings);
     return moved;
 }
 
@@ -36,14 +37,25 @@ moved_block(hooked_domain *hooked, void *ctx, void *block, size_t bytes, pw_samp
 static inline void *
 hook_realloc(hooked_domain *hooked, int domain, void *ctx, void *block, size_t bytes, size_t limit)
 {
+    uint64_t volume = pw_self.volume;
     pw_sample sample;
-    if (block != NULL && PW_UNLIKELY(pw_filter_maybe(block)) && pw_sample_moving(block, &sample)) {
-        return moved_block(hooked, ctx, block, bytes, sample);
+    uint32_t thinnings;
+    if (block != NULL && PW_UNLIKELY(pw_filter_maybe(block)) &&
+        pw_sample_moving(block, &sample, &thinnings)) {
+        void *moved = moved_block(hooked, ctx, block, bytes, sample, thinnings);
+        if (moved != NULL && bytes - 1 < limit && pw_self.volume == volume) {
+            pw_self.volume += bytes;
+        }
+        return moved;
     }
+    pw_self.resized = block != NULL; /* for the domain below, too */
     void *moved = hooked->original.realloc(ctx, block, bytes);
-    if (PW_LIKELY(bytes - 1 < limit)) {
+    /* A block that stays with the domain below has been counted there. */
+    if (PW_LIKELY(bytes - 1 < limit && pw_self.volume == volume)) {
+        pw_self.resized = block != NULL;
         pw_allocated(moved, bytes, domain);
     }
+    pw_self.resized = 0;
     return moved;
 }
 

@@ -46,7 +46,7 @@ take_account(uint64_t now_ns)
     totals->minor_faults = (uint64_t)usage.ru_minflt;
     totals->major_faults = (uint64_t)usage.ru_majflt;
     totals->peak_rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
-    totals->rate = pw_sampler->rate;
+    totals->rate = pw_sampler->rates.rate;
     pw_sampler->accounted_ns = now_ns;
 }
 
@@ -205,9 +205,8 @@ pw_recording_begin(char *path)
     log_fd = pw_sampler->log.fd;
     pw_sampler->open = true;
     pw_sampler->summarised_bytes = pw_sampler->log.written_bytes;
-    pw_sampler->window_start_ns = pw_sampler->flushed_ns = now_ns;
-    pw_sampler->rate = pw_plan.mean_bytes;
-    pw_sampler->call_factor = 1;
+    pw_sampler->flushed_ns = now_ns;
+    pw_set_up_rates(now_ns);
     pw_sampler->totals.own_faults += minor_faults() - faults;
     pw_keep_account(now_ns);
     atomic_store(&pw_sampler->sampling, 1);
@@ -223,7 +222,7 @@ pw_recording_end(void)
     if (pw_self.rate != 0) {
         pw_publish_volume();
     }
-    pw_end_samples(now_ns, PW_ALIVE);
+    pw_end_samples(now_ns, pw_sampler->log.error ? PW_LOST : PW_ALIVE);
 #ifdef __GLIBC__
     struct mallinfo2 info = mallinfo2();
     pw_sampler->totals.heap_bytes = info.arena;
@@ -236,7 +235,6 @@ pw_recording_end(void)
     close_log();
     memset(&pw_sampler->totals, 0, sizeof(pw_sampler->totals));
     pw_sampler->thread_count = pw_sampler->collections = 0;
-    pw_sampler->window_samples = pw_sampler->window_calls = 0;
     pw_sampler->accounted_ns = 0;
     pw_sampler_unlock();
     return error;

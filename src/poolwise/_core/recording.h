@@ -38,13 +38,17 @@ typedef struct {
 typedef struct {
     uint64_t birth_ns, thread_volume, volume, bytes;
     double weight;
-    uint32_t stack, thread, nonresident_pages, domain, collections, zeroed;
+    uint32_t stack, thread, nonresident_pages, domain, collections, flags;
 } pw_birth;
+
+/* From calloc; by the realloc of a block that no one had sampled. */
+enum { PW_BIRTH_ZEROED = 1, PW_BIRTH_RESIZED = 2 };
 
 typedef struct {
     uint64_t birth; /* index of the birth record in the whole log */
     uint64_t death_ns, thread_volume, volume, bytes;
-    uint32_t stack, thread, type, touched_pages, collections, kind;
+    uint32_t stack, thread, type, touched_pages, collections;
+    uint16_t kind, reallocs; /* how often since its birth, up to PW_REALLOCS_MAX */
 } pw_death;
 
 typedef struct {

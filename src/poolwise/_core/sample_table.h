@@ -18,13 +18,16 @@
 #include <stdint.h>
 
 #define PW_FILTER_BITS 16
+#ifndef PW_TABLE_BITS
 #define PW_TABLE_BITS 16
+#endif
 #define PW_TABLE_SLOTS (1u << PW_TABLE_BITS)
 #define PW_TABLE_MAX (PW_TABLE_SLOTS / 4 * 3)
+#define PW_REALLOCS_MAX 4095u
 
 typedef struct {
     uintptr_t address; /* 0: empty */
-    uint64_t bytes : 60, domain : 4;
+    uint64_t bytes : 48, domain : 4, reallocs : 12;
     uint32_t id;
     int32_t resident_pages; /* at birth; after a realloc: less what was touched before it */
 } pw_sample;

@@ -3,22 +3,7 @@
 #define PW_SAMPLER_H
 
 #include "compat.h"
-#include "sample_table.h"
-
-#include <stdint.h>
-
-/* How much of the gap to the next sample an allocation uses up; it is sampled with probability
- * 1 - exp(-span / rate). Not its bytes alone: a constant keeps small objects that churn from being
- * starved, and each whole 16 KiB counts 17 times, since blocks of several pages are few, are the
- * ones that fault, and a missed one weighs heavily. Any span is unbiased; this one has no branch.
- */
-#define PW_SPAN_CONSTANT 256
-
-static inline int64_t
-pw_span(size_t bytes)
-{
-    return (int64_t)(bytes + PW_SPAN_CONSTANT + ((bytes & ~(size_t)0x3fff) << 4));
-}
+#include "decision.h"
 
 enum {
     PW_DOMAIN_OBJECT,
@@ -28,20 +13,6 @@ enum {
     PW_DOMAIN_NATIVE,
     PW_DOMAIN_RAW,
 };
-
-/* Every thread's own; initial-exec storage, so it must stay small (traps: under 100 bytes). */
-typedef struct {
-    int64_t left;       /* span to the next sample */
-    void *zeroed;       /* what this thread's last calloc gave */
-    uint64_t volume;    /* bytes this thread allocated */
-    uint64_t published; /* the part of it that is in the global volume */
-    uint64_t random;
-    double rate; /* mean gap under which `left` was drawn; 0: not set up */
-    void *fresh; /* what the object domain gave last; kept only while objects are counted */
-    uint32_t id;
-    uint32_t probing;   /* the next sample is our own look whether the hook is still there */
-    uint32_t stackless; /* its stack is being exchanged: there is none to be read */
-} pw_thread;
 
 extern __thread pw_thread pw_self __attribute__((tls_model("initial-exec")));
 

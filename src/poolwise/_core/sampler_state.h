@@ -52,14 +52,12 @@ typedef struct {
     pw_log log;
     char tail_path[PATH_MAX];
     pw_summary totals;
-    double rate; /* mean span between samples */
-    double call_factor;
+    pw_rates rates;
     uint32_t thread_count, collections;
     bool collecting;              /* the GIL: set and read by the thread that collects */
     uint64_t collection_start_ns; /* the GIL */
     uint64_t summarised_bytes;    /* of the log, at the last summary */
     uint64_t flushed_ns, accounted_ns;
-    uint64_t window_start_ns, window_samples, window_calls;
 } pw_sampler_state;
 
 extern pw_sampler_state *pw_sampler;
@@ -97,6 +95,18 @@ pw_is_sampling(void)
     return atomic_load_explicit(&pw_sampler->sampling, memory_order_relaxed) != 0;
 }
 
+/* As the plan says; in the child of a fork before its log is open, too. */
+static inline void
+pw_set_up_rates(uint64_t now_ns)
+{
+    pw_sampler->rates = (pw_rates){.rate = pw_plan.mean_bytes,
+                                   .least_rate = pw_plan.mean_bytes,
+                                   .call_factor = 1,
+                                   .ceiling_per_second = pw_plan.per_second,
+                                   .exact = pw_plan.exact,
+                                   .window_start_ns = now_ns};
+}
+
 /* ---- sample_names.c: with the lock -------------------------------------------------------- */
 
 /* The node of the running stack; 0 for none (no Python frame). */
@@ -113,9 +123,11 @@ void pw_end_samples(uint64_t now_ns, int kind);
 void pw_publish_volume(void);
 /* A sampled block leaves the table while realloc has it, since its old address may be somebody
  * else's before we are back; false if it is none. Without the lock. */
-bool pw_sample_moving(void *block, pw_sample *sample);
-/* Where it is now; NULL: it stayed. `touched` pages were its own before. Without the lock. */
-void pw_sample_moved(pw_sample sample, void *moved, size_t bytes, int64_t touched);
+bool pw_sample_moving(void *block, pw_sample *sample, uint32_t *thinnings);
+/* Where it is now; NULL: it stayed. `touched` pages were its own before, and there had been so many
+ * thinnings. Without the lock. */
+void pw_sample_moved(pw_sample sample, void *moved, size_t bytes, int64_t touched,
+                     uint32_t thinnings);
 
 /* ---- allocator_hooks.c: with the GIL, without the lock ------------------------------------ */
 

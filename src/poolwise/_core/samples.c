@@ -4,13 +4,11 @@
 #include "sampler_state.h"
 
 #include "residency.h"
-#include "rng.h"
 
 #include <time.h>
 
-#define IDLE_GAP (INT64_C(64) << 20) /* between two looks at `sampling` while it is off */
+#define IDLE_GAP (INT64_C(1) << 20) /* between two looks at `sampling` while it is off */
 #define FLUSH_NS UINT64_C(500000000)
-#define WINDOW_NS UINT64_C(50000000)
 
 __thread pw_thread pw_self __attribute__((tls_model("initial-exec")));
 
@@ -46,34 +44,28 @@ record_death(pw_sample *sample, uint64_t now_ns, int kind)
                       .type = type,
                       .touched_pages = touched_pages,
                       .collections = pw_sampler->collections,
-                      .kind = (uint32_t)kind};
+                      .kind = (uint16_t)kind,
+                      .reallocs = sample->reallocs};
     pw_log_put(&pw_sampler->log, PW_LOG_DEATHS, &death, sizeof(death));
     pw_table_remove(&pw_sampler->table, sample);
 }
 
-/* Half of the live samples go, and those that stay count double: still unbiased. */
+static void
+drop_by_thinning(pw_sample *sample, uint64_t now_ns)
+{
+    record_death(sample, now_ns, PW_THINNED);
+}
+
 static void
 thin(uint64_t now_ns)
 {
-    /* From behind an empty slot, so that no entry is shifted past the start and gets two coins. */
-    uint32_t empty = 0;
-    while (pw_sampler->table.slots[empty].address != 0) {
-        empty++;
-    }
-    for (uint32_t k = 1; k < PW_TABLE_SLOTS; k++) {
-        pw_sample *slot = &pw_sampler->table.slots[(empty + k) & (PW_TABLE_SLOTS - 1)];
-        /* A removal may shift another entry into this slot; it gets its coin as well. */
-        while (slot->address != 0 && (pw_rng_next(&pw_self.random) & 1)) {
-            record_death(slot, now_ns, PW_THINNED);
-        }
-    }
+    pw_thin(&pw_sampler->table, &pw_sampler->rates, &pw_self, drop_by_thinning, now_ns);
     /* Survivors: a thinning marker is a death of no birth; readers double all that live then, by
      * the births before it in the file: those of this buffer must be there, and no later ones. */
     pw_log_flush(&pw_sampler->log);
     pw_death marker = {.birth = UINT64_MAX, .death_ns = now_ns, .kind = PW_THINNED};
     pw_log_put(&pw_sampler->log, PW_LOG_DEATHS, &marker, sizeof(marker));
     pw_log_flush(&pw_sampler->log);
-    pw_sampler->rate *= 2;
 }
 
 static void
@@ -102,7 +94,8 @@ record_birth(void *block, size_t bytes, int domain, double weight, uint64_t now_
                       .nonresident_pages = pages - resident,
                       .domain = (uint32_t)domain,
                       .collections = pw_sampler->collections,
-                      .zeroed = pw_self.zeroed == block};
+                      .flags = (pw_self.zeroed == block ? PW_BIRTH_ZEROED : 0u) |
+                               (pw_self.resized ? PW_BIRTH_RESIZED : 0u)};
     pw_log_put(&pw_sampler->log, PW_LOG_BIRTHS, &birth, sizeof(birth));
     pw_table_insert(&pw_sampler->table, (pw_sample){.address = (uintptr_t)block,
                                                     .bytes = bytes,
@@ -112,51 +105,17 @@ record_birth(void *block, size_t bytes, int domain, double weight, uint64_t now_
     pw_sampler->totals.samples++;
 }
 
-/* Keeps samples a second under the ceiling: the rate follows the load, and weights follow the
- * rate under which each gap was drawn, so the estimates stay unbiased. */
-static void
-adapt_rates(uint64_t now_ns)
-{
-    if (now_ns <=
-        pw_sampler->window_start_ns) { /* another thread began this window after our look */
-        return;
-    }
-    double seconds = (double)(now_ns - pw_sampler->window_start_ns) * 1e-9;
-    double allowed = pw_plan.per_second * (double)WINDOW_NS * 1e-9;
-    bool over = (double)pw_sampler->window_samples > 2 * allowed ||
-                (double)pw_sampler->window_calls > 2 * allowed;
-    if (now_ns - pw_sampler->window_start_ns < WINDOW_NS && !over) {
-        return;
-    }
-    double samples = (double)pw_sampler->window_samples / (pw_plan.per_second * seconds + 1);
-    double calls = (double)pw_sampler->window_calls / (pw_plan.per_second * seconds + 1);
-    pw_sampler->rate = samples > 1 ? pw_sampler->rate * 2
-                       : samples < 0.4 && pw_sampler->rate > pw_plan.mean_bytes
-                           ? pw_sampler->rate / 2
-                           : pw_sampler->rate;
-    pw_sampler->call_factor = calls > 1 ? pw_sampler->call_factor * 2
-                              : calls < 0.4 && pw_sampler->call_factor > 1
-                                  ? pw_sampler->call_factor / 2
-                                  : pw_sampler->call_factor;
-    pw_sampler->window_start_ns = now_ns;
-    pw_sampler->window_samples = pw_sampler->window_calls = 0;
-}
-
-static void
-draw_gap(void)
-{
-    pw_self.rate = fmax(pw_sampler->rate, pw_plan.mean_bytes); /* 0: a child that has not begun */
-    pw_self.left = pw_plan.exact ? 0 : (int64_t)pw_rng_exponential(&pw_self.random, pw_self.rate);
-}
-
 /* A thread's first allocation seen. Its gap is drawn as if just before it. */
 static void
 set_up_thread(size_t bytes)
 {
     pw_self.published = pw_self.volume - bytes; /* what came before is no part of this recording */
     pw_self.id = ++pw_sampler->thread_count;
+    if (pw_sampler->rates.rate == 0) {
+        pw_set_up_rates(pw_clock_ns());
+    }
     pw_self.random = pw_rng_seed(pw_clock_ns() ^ (uint64_t)pw_self.id << 48);
-    draw_gap();
+    pw_draw_gap(&pw_sampler->rates, &pw_self);
     pw_self.left -= pw_span(bytes);
 }
 
@@ -200,13 +159,9 @@ pw_sample_birth(void *block, size_t bytes, int domain)
     }
     if (pw_self.left < 0) {
         pw_publish_volume();
-        double expected = (double)pw_span(bytes) / pw_self.rate;
-        record_birth(block, bytes, domain, pw_plan.exact ? 1 : -1 / expm1(-expected), start_ns);
-        pw_sampler->window_samples++;
-        if (!pw_plan.exact) {
-            adapt_rates(start_ns);
-        }
-        draw_gap();
+        pw_rates *rates = &pw_sampler->rates;
+        record_birth(block, bytes, domain, pw_weight(rates, &pw_self, bytes), start_ns);
+        pw_next_sample(rates, &pw_self, start_ns);
         pw_keep_account(start_ns);
     }
     if (pw_is_sampling()) {
@@ -237,6 +192,9 @@ pw_sample_death(void *block)
         for (int i = 0; i < 2; i++) {
             pw_sample *sample = pw_table_find(&pw_sampler->table, addresses[i]);
             if (sample != NULL) {
+                if (pw_self.rate != 0) {
+                    pw_publish_volume();
+                }
                 record_death(sample, now_ns, pw_sampler->collecting ? PW_COLLECTED : PW_FREED);
             }
         }
@@ -246,7 +204,7 @@ pw_sample_death(void *block)
 }
 
 bool
-pw_sample_moving(void *block, pw_sample *sample)
+pw_sample_moving(void *block, pw_sample *sample, uint32_t *thinnings)
 {
     if (!pw_is_sampling()) {
         return false;
@@ -255,6 +213,7 @@ pw_sample_moving(void *block, pw_sample *sample)
     pw_sample *found = pw_table_find(&pw_sampler->table, (uintptr_t)block);
     if (found != NULL) {
         *sample = *found;
+        *thinnings = pw_sampler->rates.thinnings;
         pw_table_remove(&pw_sampler->table, found);
     }
     pw_sampler_unlock();
@@ -262,12 +221,13 @@ pw_sample_moving(void *block, pw_sample *sample)
 }
 
 void
-pw_sample_moved(pw_sample sample, void *moved, size_t bytes, int64_t touched)
+pw_sample_moved(pw_sample sample, void *moved, size_t bytes, int64_t touched, uint32_t thinnings)
 {
     pw_sampler_lock();
     if (moved != NULL) {
         sample.address = (uintptr_t)moved;
         sample.bytes = bytes;
+        sample.reallocs += sample.reallocs < PW_REALLOCS_MAX;
         if (bytes >= PW_RESIDENCY_MIN_BYTES) {
             sample.resident_pages =
                 (int32_t)((int64_t)pw_resident_pages(sample.address, bytes) - touched);
@@ -281,6 +241,9 @@ pw_sample_moved(pw_sample sample, void *moved, size_t bytes, int64_t touched)
         thin(pw_clock_ns());
     }
     pw_table_insert(&pw_sampler->table, sample);
+    if (!pw_outlives(&pw_self, pw_sampler->rates.thinnings - thinnings)) {
+        record_death(pw_table_find(&pw_sampler->table, sample.address), pw_clock_ns(), PW_THINNED);
+    }
     pw_sampler_unlock();
 }
 
@@ -296,7 +259,7 @@ pw_sampling_constructions(void)
 double
 pw_construction_factor(void)
 {
-    return pw_sampler->call_factor;
+    return pw_sampler->rates.call_factor;
 }
 
 void
@@ -308,8 +271,8 @@ pw_sample_construction(PyObject *object, PyTypeObject *type, uint64_t arguments,
     block |= PW_CONSTRUCTION_TAG;
     pw_sampler_lock();
     if (pw_is_sampling()) {
-        pw_sampler->window_calls++;
-        adapt_rates(now_ns);
+        pw_sampler->rates.window_calls++;
+        pw_adapt_rates(&pw_sampler->rates, now_ns);
         if (pw_table_find(&pw_sampler->table, block) == NULL) {
             uint64_t birth = pw_sampler->totals.samples;
             uint32_t id = pw_type_id((uintptr_t)type, type->tp_name, type->tp_flags);

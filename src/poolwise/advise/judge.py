@@ -8,6 +8,7 @@ than the settings, which change none.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from poolwise.advise.calibrate import Calibration, Price
 from poolwise.advise.case import Case, huge_share
@@ -15,7 +16,8 @@ from poolwise.advise.gain import WIDEST, Gain, Seconds
 from poolwise.advise.judge_buffers import buffer_verdict
 from poolwise.advise.judge_constructions import construction_verdict
 from poolwise.advise.judge_settings import settings_verdict
-from poolwise.advise.verdicts import DONT, Advice, Verdict, size_text, time_text
+from poolwise.advise.verdicts import DONT, Advice, Verdict, size_text
+from poolwise.profile.life import life_of
 from poolwise.profile.positions import Position
 from poolwise.profile.recording import Recording
 from poolwise.profile.sites import PAGE_BYTES, Site
@@ -71,6 +73,10 @@ def judge(
         and not site.file.startswith("<frozen")  # the import system: nobody's to change
     ]
     verdicts += [_dont_small(case, site) for site in busy[:DONT_SITES]]
+    verdicts = [
+        verdict if verdict.site is None else replace(verdict, life=life_of(recording, verdict.site))
+        for verdict in verdicts
+    ]
     verdicts.sort(key=lambda verdict: -verdict.gain.value)
     _note_free_memory(case)
     _note_limits(case, page_faults)
@@ -92,15 +98,13 @@ def _dont_small(case: Case, site: Site) -> Verdict:
     gain.add(1.0, Price(malloc.value - pair.value, malloc.low - pair.high, malloc.high - pair.low),
              units=count)  # fmt: skip
     low = gain.low / case.cpu_seconds
-    median_ns = site.lifetimes("ns", case.recording.end_ns).quantile(0.5)
-    lives = "most outlive the program" if median_ns is None else f"half live {time_text(median_ns)}"
     return Verdict(
         verdict=DONT,
         site=site,
         gain=Gain(min(0.0, gain.value / case.cpu_seconds), min(0.0, low), 0.0),
         memory_bytes=0,
         capacity=0,
-        reason=f"{count:,.0f} blocks of about {size_text(size)}, {lives}: making one costs "
+        reason=f"{count:,.0f} blocks of about {size_text(size)}: making one costs "
         f"{1e9 * malloc.value:.0f} ns, a pool's get and put {1e9 * pair.value:.0f} ns",
         code="",
     )

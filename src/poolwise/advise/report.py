@@ -8,10 +8,21 @@ import sys
 from collections.abc import Sequence
 from typing import IO, Any
 
-from poolwise.advise.verdicts import DONT, RECORD_LONGER, SETTINGS, Advice, Verdict, size_text
+from poolwise.advise.verdicts import (
+    DONT,
+    RECORD_LONGER,
+    SETTINGS,
+    Advice,
+    Verdict,
+    size_text,
+    time_text,
+)
+from poolwise.profile.life import Life
+from poolwise.profile.sites import Site
 
 SCHEMA = 1
 PIPE_WIDTH = 110
+ANOTHER_THREAD = 0.95  # of all blocks: a line says so where fewer are freed by their own
 STYLES = {DONT: "dim", RECORD_LONGER: "yellow"}
 
 
@@ -52,6 +63,24 @@ def _verdict_json(verdict: Verdict) -> dict[str, Any]:
         "reuse_bound": None if verdict.bounds is None else verdict.bounds.reuse,
         "reason": verdict.reason,
         "code": verdict.code,
+        **_life_json(verdict.life),
+    }
+
+
+def _life_json(life: Life | None) -> dict[str, Any]:
+    if life is None:
+        return dict.fromkeys(
+            ("lifetimes", "same_thread_share", "collected_share", "captured_by", "freed_by")
+        )
+    return {
+        "lifetimes": {
+            clock: {"median": quantiles.median, "p99": quantiles.p99}
+            for clock, quantiles in life.clocks.items()
+        },
+        "same_thread_share": life.same_thread_share,
+        "collected_share": life.collected_share,
+        "captured_by": None if life.captured_by is None else life.captured_by._asdict(),
+        "freed_by": [frame._asdict() for frame in life.freed_by],
     }
 
 
@@ -89,6 +118,8 @@ def print_table(advice: Advice, program: Sequence[str], stream: IO[str] | None =
         why = Text()
         why.append(_where(verdict), style="cyan")
         why.append(f"\n{verdict.reason}")
+        if verdict.site is not None and verdict.life is not None:
+            why.append(f"\n{life_text(verdict.site, verdict.life)}", style="dim")
         table.add_row(
             Text(verdict.verdict, style=style),
             str(verdict.gain),
@@ -124,6 +155,27 @@ def next_step(advice: Advice, program: Sequence[str]) -> str:
     if any(_is_open(verdict) for verdict in advice.verdicts):
         return "run it for longer, as the lines above say, and advise again"
     return "nothing: reuse would not pay in this program"
+
+
+def life_text(site: Site, life: Life) -> str:
+    """How the blocks of a site live, on the clock that matters, and what is unusual about it."""
+    if life.collected_share > 0.5:
+        median = life.clocks["collections"].median
+        after = "" if median is None else f", half within {median:.0f} collections"
+        said = [f"the collector frees {100 * life.collected_share:.0f} %{after}"]
+    else:
+        time = life.clocks["ns"]
+        if time.median is None:
+            said = ["most outlive the recording"]
+        else:
+            most = "" if time.p99 is None else f", 99 % at most {time_text(time.p99)}"
+            said = [f"half live {time_text(time.median)}{most}"]
+    if life.same_thread_share < ANOTHER_THREAD:
+        said.append(f"{100 * (1 - life.same_thread_share):.0f} % are freed by another thread")
+    scope = life.captured_by
+    if scope is not None and scope.function != site.function:
+        said.append(f"freed within {scope.function} {os.path.basename(scope.file)}:{scope.line}")
+    return "; ".join(said)
 
 
 def _is_open(verdict: Verdict) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from poolwise.advise.gain import Gain
+from poolwise.profile.life import Life
 from poolwise.profile.sites import Site
 
 DONT, SETTINGS, PREALLOCATE = "don't", "settings", "preallocate"
@@ -16,7 +17,7 @@ WORTH_SETTINGS = 0.03  # a setting is one line, but it changes the whole program
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One line of the report. `site` is None for the whole program."""
+    """One line of the report. `site` and `life` are None for the whole program."""
 
     verdict: str
     site: Site | None
@@ -26,6 +27,7 @@ class Verdict:
     reason: str
     code: str
     bounds: Bounds | None = None
+    life: Life | None = None
 
 
 @dataclass(frozen=True, slots=True)

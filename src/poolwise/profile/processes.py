@@ -71,7 +71,7 @@ def _add(
             known.created + objects.created, known.reused + objects.reused
         )
     whole.objects_end_ns = whole.objects_end_ns or other.objects_end_ns
-    whole.doubled += [(first, first + unborn, time_ns) for _, unborn, time_ns in other.doubled]
+    whole.thinnings |= {first + birth: times for birth, times in other.thinnings.items()}
     whole.cut_bytes += other.cut_bytes
     whole.processes += [process._replace(first_birth=first) for process in other.processes]
 

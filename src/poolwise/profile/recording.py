@@ -6,8 +6,10 @@ killed, or is still running, what it had not written to its log is read from the
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import statistics
 import struct
 import zlib
 from bisect import bisect
@@ -19,6 +21,7 @@ from typing import NamedTuple
 from poolwise.errors import RecordingError
 from poolwise.profile import tail
 from poolwise.profile.child import CHILD_PREFIX, END_NAME, LOG_NAME
+from poolwise.profile.intervals import span
 from poolwise.profile.positions import Position, position_at
 
 MAGIC = b"poolwise recording 1\n"
@@ -31,7 +34,7 @@ FREED, THINNED, LOST, ALIVE, COLLECTED = range(5)  # how a sample ended
 _CHUNK = struct.Struct("=IIII")
 _CRC_HEADER_BYTES = 8  # kind and size are covered as well
 _BIRTH = struct.Struct("=QQQQdIIIIII")
-_DEATH = struct.Struct("=QQQQQIIIIII")
+_DEATH = struct.Struct("=QQQQQIIIIIHH")
 _NODE = struct.Struct("=III")
 _CONSTRUCTION = struct.Struct("=QQII")
 _OBJECTS = struct.Struct("=QQII")
@@ -56,7 +59,17 @@ class Birth(NamedTuple):
     nonresident_pages: int
     domain: int
     collections: int
-    zeroed: int
+    flags: int
+
+    @property
+    def zeroed(self) -> bool:
+        """Whether it came from calloc."""
+        return bool(self.flags & 1)
+
+    @property
+    def resized(self) -> bool:
+        """Whether the block is older: none of its sizes was sampled until this realloc."""
+        return bool(self.flags & 2)
 
 
 class Death(NamedTuple):
@@ -73,6 +86,7 @@ class Death(NamedTuple):
     touched_pages: int
     collections: int
     kind: int
+    reallocs: int
 
 
 class Construction(NamedTuple):
@@ -174,8 +188,8 @@ class Process(NamedTuple):
 class Recording:
     """What was read. Births are numbered by their place in `births`.
 
-    `doubled`: at each thinning, which births had happened (from, to, the time), whose weights
-    double if they were still alive. `processes`: one, unless all were read together. `objects`: by
+    `thinnings`: how many a birth outlived (its weight doubles at each), of `markers` in all.
+    `processes`: one, unless all were read together. `objects`: by
     the type's number (0: no room for it), where objects were counted; until `objects_end_ns`, if
     somebody took the interpreter's tracer away.
     """
@@ -183,7 +197,8 @@ class Recording:
     directory: str
     births: list[Birth] = field(default_factory=list)
     deaths: dict[int, Death] = field(default_factory=dict)
-    doubled: list[tuple[int, int, int]] = field(default_factory=list)
+    thinnings: dict[int, int] = field(default_factory=dict)
+    markers: int = 0
     constructions: dict[int, Construction] = field(default_factory=dict)
     objects: dict[int, Objects] = field(default_factory=dict)
     objects_end_ns: int | None = None
@@ -221,20 +236,40 @@ class Recording:
     def weight(self, birth: int) -> float:
         """How many allocations this sample stands for; doubled at each thinning it survived.
 
-        A block that grew after its birth stands for itself alone. Each growth of a block that is
-        not sampled yet is a chance to be, by the size it then has: one that was taken at its last
-        chance stands for 1/p blocks, which makes up for all that were never taken; so those taken
-        before would count too much with any other weight than 1, whatever their sizes were.
+        A block that was resized after its birth stands for itself alone. Each realloc of a block
+        that is not sampled yet is a chance to be, by the size it then has: one that was taken at
+        its last chance stands for 1/p blocks, which makes up for all that were never taken; so
+        those taken before would count too much with any other weight than 1, whatever their sizes
+        were.
         """
         death = self.deaths.get(birth)
-        grew = death is not None and death.size > self.births[birth].size
-        weight = 1.0 if grew else self.births[birth].weight
-        if self.doubled:
-            end = death.time_ns if death is not None else None
-            for first, first_unborn, time_ns in self.doubled:
-                if first <= birth < first_unborn and (end is None or end > time_ns):
-                    weight *= 2
-        return weight
+        resized = death is not None and death.reallocs > 0
+        weight = 1.0 if resized else self.births[birth].weight
+        return weight * 2.0 ** self.thinnings.get(birth, 0)
+
+    def double_living(self) -> None:
+        """A thinning: what lives now stands for twice as many."""
+        for birth in range(len(self.births)):
+            if birth not in self.deaths:
+                self.thinnings[birth] = self.thinnings.get(birth, 0) + 1
+
+    def birth_weight(self, birth: int) -> float:
+        """How many births this sample stands for: 0 where its birth was not seen, only a realloc.
+
+        For what is asked of a block's whole life: 1/p of its first chance alone.
+        """
+        found = self.births[birth]
+        return 0.0 if found.resized else found.weight * 2.0 ** self.thinnings.get(birth, 0)
+
+    @property
+    def gap(self) -> float:
+        """The mean gap between samples, in span, under which most were taken; 0 if all were."""
+        gaps = [
+            -span(birth.size) / math.log1p(-1 / birth.weight)
+            for birth in self.births
+            if birth.domain != CONSTRUCTION and birth.weight > 1
+        ]
+        return statistics.median(gaps) if gaps else 0.0
 
     def process(self, birth: int) -> int:
         """Which of `processes` it happened in."""
@@ -369,7 +404,8 @@ def _add_tail(recording: Recording, rest: tail.Tail) -> None:
         return
     recording.births += more.births
     recording.deaths |= more.deaths
-    recording.doubled += [(0, first + unborn, time_ns) for _, unborn, time_ns in more.doubled]
+    for _ in range(more.markers):
+        recording.double_living()
     recording.constructions |= more.constructions
     recording.objects |= more.objects
     recording.objects_end_ns = more.objects_end_ns or recording.objects_end_ns
@@ -385,7 +421,8 @@ def _add_chunk(recording: Recording, kind: str, payload: bytes) -> None:
     elif kind == "D":
         for death in map(Death._make, _DEATH.iter_unpack(payload)):
             if death.birth == _MARKER:
-                recording.doubled.append((0, len(recording.births), death.time_ns))
+                recording.markers += 1
+                recording.double_living()
             else:
                 recording.deaths[death.birth] = death
     elif kind == "N":

@@ -15,7 +15,9 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
+from poolwise.profile.intervals import Estimate, total, weight_of
 from poolwise.profile.lifetimes import Lifetimes, weighted_quantile
 from poolwise.profile.positions import Position
 from poolwise.profile.recording import (
@@ -23,6 +25,7 @@ from poolwise.profile.recording import (
     COLLECTED,
     CONSTRUCTION,
     FREED,
+    LOST,
     NATIVE,
     NUMPY,
     THINNED,
@@ -41,7 +44,9 @@ LARGE_BYTES = 4 * PAGE_BYTES  # from here on the sampler looks at pages
 class Sample:
     """One sampled allocation of a site. Times are CLOCK_MONOTONIC nanoseconds.
 
-    `collected`: it was freed by the garbage collector, some time after its last use.
+    `collected`: it was freed by the garbage collector, some time after its last use. `lost`: it
+    was freed unseen, at some time before `death_ns`. `birth_weight`: how many births it stands for,
+    where that is not `weight` (`Recording.birth_weight`).
     """
 
     weight: float
@@ -62,6 +67,17 @@ class Sample:
     arguments: int | None = None
     duration_ns: int = 0
     process: int = 0  # which of `Recording.processes`
+    lost: bool = False
+    reallocs: int = 0
+    birth_weight: float | None = None
+
+
+class Frame(NamedTuple):
+    """A frame of a stack; `line` is where in its function it was."""
+
+    function: str
+    file: str
+    line: int | None
 
 
 @dataclass(slots=True)
@@ -75,6 +91,8 @@ class Site:
     library: str | None
     samples: list[Sample] = field(default_factory=list)
     types: dict[str, float] = field(default_factory=dict)
+    gap: float = 0.0  # in the mean between samples, in span; 0 where everything was sampled
+    least: int = 0  # bytes of the smallest block that counts here
 
     @property
     def expression(self) -> str:
@@ -97,6 +115,19 @@ class Site:
         return sum(sample.weight * sample.size for sample in self.samples)
 
     @property
+    def count_estimate(self) -> Estimate:
+        """`count` with its 95 % interval."""
+        spare = weight_of(self.least, self.gap)
+        return total(((s.weight, 1.0) for s in self.samples), (spare, 1.0))
+
+    @property
+    def bytes_estimate(self) -> Estimate:
+        """`bytes` with its 95 % interval."""
+        sized = ((weight_of(s.size, self.gap), float(s.size)) for s in self.samples)
+        spare = max(sized, key=lambda sized: (sized[0] - 1) * sized[1], default=(1.0, 0.0))
+        return total(((s.weight, float(s.size)) for s in self.samples), spare)
+
+    @property
     def touched_pages(self) -> float:
         """Pages that these allocations took afresh from the kernel, estimated."""
         return sum(sample.weight * sample.touched_pages for sample in self.samples)
@@ -108,9 +139,51 @@ class Site:
         weight = sum(sample.weight for sample in freed)
         return sum(s.weight for s in freed if s.same_thread) / weight if weight else 1.0
 
+    @property
+    def collected_share(self) -> float:
+        """The share that is freed by the garbage collector, of all that were freed."""
+        freed = [sample for sample in self.samples if sample.death_ns is not None]
+        weight = sum(sample.weight for sample in freed)
+        return sum(s.weight for s in freed if s.collected) / weight if weight else 0.0
+
+    def captured_by(self, recording: Recording) -> Frame | None:
+        """The innermost frame that made a block and still ran when it was freed, for most of them.
+
+        It is the scope that an arena for these blocks would belong to: the last frame of the
+        common prefix of both stacks. None if most outlive all of it, or are freed by another
+        thread. A function that was called again from the same place looks like the same call.
+        """
+        frames: dict[Frame | None, float] = {}
+        known: dict[tuple[int, int], Frame | None] = {}
+        for sample in self.samples:
+            if sample.death_ns is None:
+                continue
+            key = sample.stack, sample.death_stack if sample.same_thread else 0
+            if key not in known:
+                known[key] = _shared_frame(recording, *key)
+            frames[known[key]] = frames.get(known[key], 0.0) + sample.weight
+        frame = max(frames, key=frames.__getitem__, default=None)
+        return frame if frame and frames[frame] > sum(frames.values()) / 2 else None
+
+    def freed_by(self, recording: Recording) -> tuple[Frame, ...]:
+        """The stack, innermost frame first, on which most are freed; () if none is."""
+        stacks: dict[int, float] = {}
+        for sample in self.samples:
+            if sample.death_stack:
+                stacks[sample.death_stack] = stacks.get(sample.death_stack, 0.0) + sample.weight
+        if not stacks:
+            return ()
+        frames: list[Frame] = []
+        for node in recording.stack(max(stacks, key=stacks.__getitem__)):
+            if recording.code(node).file.startswith(POOLWISE):
+                break  # what started the program
+            frames.append(_frame(recording, node))
+        return tuple(frames)
+
     def large(self) -> Site:
         """The same place, with its blocks of several pages only."""
-        return replace(self, samples=[s for s in self.samples if s.size >= LARGE_BYTES])
+        samples = [s for s in self.samples if s.size >= LARGE_BYTES]
+        return replace(self, samples=samples, least=LARGE_BYTES)
 
     @property
     def threads(self) -> int:
@@ -122,15 +195,21 @@ class Site:
         return int(weighted_quantile(((s.size, s.weight) for s in self.samples), part))
 
     def lifetimes(self, clock: str, end_ns: int) -> Lifetimes:
-        """Lifetimes on a clock: "ns", "volume" (bytes allocated) or "collections"."""
-        lifetimes = Lifetimes()
+        """Lifetimes on a clock: "ns", "volume" (bytes allocated) or "collections".
+
+        Of blocks that were sampled at their birth: how old others are is not known.
+        """
+        lifetimes = Lifetimes(spare=weight_of(self.least, self.gap))
         for sample in self.samples:
-            alive = sample.death_ns is None
+            weight = sample.weight if sample.birth_weight is None else sample.birth_weight
+            if weight == 0:
+                continue
+            alive = sample.death_ns is None or sample.lost
             if clock == "ns":
                 life = (end_ns if sample.death_ns is None else sample.death_ns) - sample.birth_ns
             else:
                 life = sample.life_volume if clock == "volume" else sample.life_collections
-            lifetimes.add(life, sample.weight, alive=alive)
+            lifetimes.add(life, weight, alive=alive)
         return lifetimes
 
     def levels(self) -> Iterator[tuple[int, float, float]]:
@@ -218,6 +297,10 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
     own = _Own(program)
     placed: dict[int, tuple[Node, str | None] | None] = {}
     sites: dict[tuple[int, int, str, str], Site] = {}
+    gap = recording.gap
+    summary = recording.summary  # what is known to have passed when a recording was cut
+    end_volume = max((summary.volume if summary else 0, *(b.volume for b in recording.births[-1:])))
+    end_collections = sum(summary.collections) if summary else 0
     for number, birth in enumerate(recording.births):
         death = recording.deaths.get(number)
         if death is not None and death.kind == THINNED:
@@ -239,30 +322,32 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
         if site is None:
             code = recording.code(node)
             site = sites[key] = Site(
-                kind, code.file, code.function, recording.position(node), library
+                kind, code.file, code.function, recording.position(node), library, gap=gap
             )
         weight = recording.weight(number)
         if type_ is not None:
             site.types[type_.name] = site.types.get(type_.name, 0.0) + weight
         freed = death is not None and death.kind in (FREED, COLLECTED)
+        resized = birth.resized or (death is not None and death.reallocs > 0)
         same = death is not None and death.thread == birth.thread
         construction = recording.constructions.get(number)
         site.samples.append(
             Sample(
                 weight=weight,
-                size=max(birth.size, death.size) if death else birth.size,
+                size=death.size if death else birth.size,
                 birth_ns=birth.time_ns,
                 death_ns=death.time_ns if death is not None and death.kind != ALIVE else None,
                 touched_pages=death.touched_pages if death else 0,
                 nonresident_pages=birth.nonresident_pages,
                 life_volume=(
-                    0
+                    end_volume - birth.volume
                     if death is None
                     else death.thread_volume - birth.thread_volume
                     if same
                     else death.volume - birth.volume
                 ),
-                life_collections=death.collections - birth.collections if death else 0,
+                life_collections=(death.collections if death else end_collections)
+                - birth.collections,
                 same_thread=freed and same,
                 thread=birth.thread,
                 zeroed=bool(birth.zeroed),
@@ -273,9 +358,39 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
                 arguments=construction.arguments if construction else None,
                 duration_ns=construction.duration_ns if construction else 0,
                 process=recording.process(number),
+                lost=death is not None and death.kind == LOST,
+                reallocs=death.reallocs if death is not None else 0,
+                birth_weight=recording.birth_weight(number) if resized else None,
             )
         )
     return sorted(sites.values(), key=lambda site: -site.count)
+
+
+def _frame(recording: Recording, node: Node) -> Frame:
+    code = recording.code(node)
+    return Frame(code.function, code.file, recording.position(node).line)
+
+
+def _shared_frame(recording: Recording, birth_stack: int, death_stack: int) -> Frame | None:
+    """The last frame of the common prefix; in that one, time has passed between the two.
+
+    A function's variables are dropped when its own frame is gone already, with its caller still at
+    the call: the frame that returned is the one.
+    """
+    birth = [*recording.stack(birth_stack)][::-1]
+    death = [*recording.stack(death_stack)][::-1]
+    shared: Node | None = None
+    for made, freed in zip(birth, death, strict=False):
+        if made.code != freed.code:
+            break
+        if not recording.code(made).file.startswith(POOLWISE):  # what started the program
+            shared = made
+        if made != freed:
+            break
+    else:
+        if death and len(birth) > len(death):
+            shared = birth[len(death)]
+    return None if shared is None else _frame(recording, shared)
 
 
 def source_of(file: str, position: Position) -> str:
