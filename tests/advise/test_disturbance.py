@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from poolwise.advise.calibrate import Calibration, Price, _reference
-from poolwise.advise.disturbance import MOST, Watch
+from poolwise.advise.disturbance import MOST, Probes, Watch
 
 ALIKE = [1.1e-3, 0.9e-3] * 20
 
 
-def watched(seconds: list[float]) -> Watch:
+def watched(seconds: list[float]) -> Probes:
     watch = Watch()
     watch.seconds = seconds
-    return watch
+    return watch.probes()
 
 
 def test_the_factor_is_the_mean_over_the_reference_and_holds_the_error_of_both() -> None:

@@ -169,7 +169,7 @@ def test_children_of_children(record_blocks: Record, method: str) -> None:
 def test_not_followed_when_told(record_blocks: Record, method: str) -> None:
     run = record_blocks(POOL.format(method=method, end="pool.close(); pool.join()"), children=False)
     assert len(blocks(run, None)) == 10
-    assert sorted(os.listdir(run.directory)) == ["end.txt", "samples.log"]
+    assert sorted(os.listdir(run.directory)) == ["end.txt", "meta.json", "samples.log"]
 
 
 def test_a_fork_that_becomes_another_program_leaves_nothing(record: Record) -> None:

@@ -164,4 +164,4 @@ def test_a_tail_is_gone_once_the_log_has_ended(tmp_path: Path, started: Start) -
     program = started(file, tmp_path / "recording")
     program.communicate()
     assert program.returncode == 3
-    assert sorted(os.listdir(tmp_path / "recording")) == ["end.txt", "samples.log"]
+    assert sorted(os.listdir(tmp_path / "recording")) == ["end.txt", "meta.json", "samples.log"]

@@ -5,7 +5,8 @@ static int
 module_exec(PyObject *module)
 {
     if (pw_add_pool(module) < 0 || pw_add_lease(module) < 0 || pw_add_buffer(module) < 0 ||
-        pw_add_scope(module) < 0 || pw_add_sampler(module) < 0 || pw_add_allocator(module) < 0) {
+        pw_add_scope(module) < 0 || pw_add_sampler(module) < 0 || pw_add_allocator(module) < 0 ||
+        pw_add_arrow(module) < 0) {
         return -1;
     }
     return 0;

@@ -33,5 +33,6 @@ int pw_add_buffer(PyObject *module);
 int pw_add_scope(PyObject *module);
 int pw_add_sampler(PyObject *module);
 int pw_add_allocator(PyObject *module);
+int pw_add_arrow(PyObject *module);
 
 #endif

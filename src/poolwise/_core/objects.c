@@ -25,7 +25,7 @@ static struct {
 } *counts;
 static bool tracing, displaced;
 
-#if PY_VERSION_HEX >= 0x030d0000
+#if PW_HAS_REF_TRACER
 
 static PyInterpreterState *main_interpreter;
 

@@ -9,6 +9,7 @@ just as it did while the children of the calibration ran.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from poolwise.advise.calibrate import Calibration, Price
@@ -16,6 +17,31 @@ from poolwise.advise.probe import probe
 
 LEAST_PROBES = 5
 MOST = 3.0  # no factor is believed beyond, but it makes the range wide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """What the probes of one run took: how many, their mean and standard deviation in seconds."""
+
+    count: int
+    mean: float
+    deviation: float
+
+    def factor(self, quiet: Price) -> Price:
+        """How much more than `quiet` a probe took on average, with the error of both."""
+        error = 1.96 * self.deviation / math.sqrt(self.count) / self.mean
+        # A dear reference is a low factor.
+        below = math.hypot(error, 1 - quiet.value / quiet.high)
+        above = math.hypot(error, quiet.value / quiet.low - 1)
+        factor = self.mean / quiet.value
+        value = min(max(factor, 1 / MOST), MOST)
+        return Price(
+            value, min(value, factor * max(0.0, 1 - below)), max(value, factor * (1 + above))
+        )
+
+    def adjusted(self, prices: Calibration) -> Calibration:
+        """`prices` as they were while the program ran."""
+        return prices.scaled(self.factor(prices.prices["probe"]))
 
 
 class Watch:
@@ -27,21 +53,10 @@ class Watch:
     def __call__(self) -> None:
         self.seconds.append(probe())
 
-    def factor(self, quiet: Price) -> Price:
-        """How much more than `quiet` a probe took on average, with the error of both."""
+    def probes(self) -> Probes:
+        """What they took; a few more are taken where there were hardly any."""
         while len(self.seconds) < LEAST_PROBES:
             self()
-        mean = fmean(self.seconds)
-        error = 1.96 * stdev(self.seconds) / math.sqrt(len(self.seconds)) / mean
-        # A dear reference is a low factor.
-        below = math.hypot(error, 1 - quiet.value / quiet.high)
-        above = math.hypot(error, quiet.value / quiet.low - 1)
-        factor = mean / quiet.value
-        value = min(max(factor, 1 / MOST), MOST)
-        return Price(
-            value, min(value, factor * max(0.0, 1 - below)), max(value, factor * (1 + above))
+        return Probes(
+            count=len(self.seconds), mean=fmean(self.seconds), deviation=stdev(self.seconds)
         )
-
-    def adjusted(self, prices: Calibration) -> Calibration:
-        """`prices` as they were while the program ran."""
-        return prices.scaled(self.factor(prices.prices["probe"]))

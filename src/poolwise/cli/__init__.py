@@ -3,6 +3,7 @@
 A command's module holds its help as docstring, `add_arguments(parser)`, and `run(ns) -> int`, the
 exit status. One that runs a user's program says `TAKES_PROGRAM = True` and finds it, checked, in
 `ns.program` (a `poolwise.program.Program`); what stands behind the program is the program's own.
+With `TAKES_RECORDING = True` a recording may stand in the program's place: `ns.recording`, or None.
 """
 
 from __future__ import annotations
@@ -70,7 +71,10 @@ def parse(arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
         top.print_help(sys.stderr)
         raise SystemExit(2)
     takes_program: bool = getattr(module, "TAKES_PROGRAM", False)
+    takes_recording: bool = getattr(module, "TAKES_RECORDING", False)
     program_words = " [-m] PROGRAM [its own arguments]" if takes_program else ""
+    if takes_recording:
+        program_words += f"\n       poolwise {command} [options] RECORDING"
     parser = argparse.ArgumentParser(
         prog=f"poolwise {command}",
         usage=f"poolwise {command} [options]{program_words}",
@@ -86,6 +90,10 @@ def parse(arguments: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:
     behind: tuple[str, ...] = getattr(module, "OPTIONS_BEHIND_PROGRAM", ())
     own, program = _program.split(rest, parser, behind)
     namespace = parser.parse_args(own)
+    if takes_recording:
+        namespace.recording = _program.recording(program, namespace.as_module)
+        if namespace.recording is not None:
+            return module, namespace
     namespace.program = _program.make(program, namespace.as_module, parser)
     return module, namespace
 

@@ -9,13 +9,46 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from poolwise.program.launch import Program
+from poolwise.errors import UsageError
+from poolwise.profile.directory import is_recording
+from poolwise.program.launch import Outcome, Program
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`-m`, a flag: the module is the first word that is no option, as a file would be."""
     parser.add_argument(
         "-m", dest="as_module", action="store_true", help="PROGRAM is a module, as in python -m"
+    )
+
+
+def add_for(parser: argparse.ArgumentParser) -> None:
+    """`--for`, how long a program may run."""
+    parser.add_argument(
+        "--for",
+        dest="for_seconds",
+        type=seconds,
+        metavar="SECONDS",
+        help="end the program after so long (SIGINT, then SIGTERM), for a server that never ends",
+    )
+
+
+def seconds(text: str) -> float:
+    """A number of seconds above 0, as argparse takes it."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; give more than 0")
+    return number
+
+
+def ended_by_us(outcome: Outcome, for_seconds: float | None) -> bool:
+    """Whether it was `--for` that ended the program, which is as it should be."""
+    return (
+        for_seconds is not None
+        and outcome.signal is not None
+        and outcome.wall_seconds >= for_seconds
     )
 
 
@@ -42,6 +75,17 @@ def split(
         free.remove(program[1].split("=")[0])
         del program[1 : 1 + count]
     return own, program
+
+
+def recording(words: Sequence[str], as_module: bool) -> str | None:
+    """The directory that these words name, if it is a recording and not a program."""
+    if as_module or not words or not is_recording(words[0]):
+        return None
+    if len(words) > 1:
+        raise UsageError(
+            f"{words[0]}: this is a recording, and takes no arguments ({' '.join(words[1:])})"
+        )
+    return words[0]
 
 
 def make(words: Sequence[str], as_module: bool, parser: argparse.ArgumentParser) -> Program:

@@ -2,10 +2,12 @@
 
 Runs the program once, unmodified, under a sampler. Its standard streams, exit code and signals
 stay its own; the verdicts come on standard error when it ends, is interrupted, or its time is over.
+A directory that `poolwise profile` wrote, in the program's place, is judged as it is.
 
 examples:
   poolwise advise app.py --its --own args
   poolwise advise --for 30 --json report.json -m package.server --port 8000
+  poolwise advise poolwise-app-20260131-235959
 """
 
 from __future__ import annotations
@@ -13,28 +15,25 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 from poolwise.advise import calibrate, report, session
 from poolwise.advise.verdicts import Advice
+from poolwise.cli import _program
 from poolwise.errors import UsageError
 from poolwise.profile.child import check_stack_reader
-from poolwise.program import Outcome, exit_like
+from poolwise.program import exit_like
 
 TAKES_PROGRAM = True
+TAKES_RECORDING = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How long, how closely, what to write."""
-    parser.add_argument(
-        "--for",
-        dest="for_seconds",
-        type=_seconds,
-        metavar="SECONDS",
-        help="end the program after so long (SIGINT, then SIGTERM), for a server that never ends",
-    )
+    _program.add_for(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to FILE")
     parser.add_argument(
         "--patch", type=Path, metavar="FILE", help="write the changes as a diff, for try --against"
@@ -44,15 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cool-down",
-        type=_seconds,
+        type=_program.seconds,
         metavar="SECONDS",
         help="for the reuse bound: how long getting, putting and resetting one takes",
     )
 
 
 def run(ns: argparse.Namespace) -> int:
-    """Run the program and report; ends as the program ends."""
-    ns.program.check()
+    """Run the program and report; ends as the program ends. A recording is only reported on."""
+    if ns.recording is not None:
+        return _judge(ns)
     check_stack_reader()
     with ExitStack() as files:
         json_file = _opened(files, ns.json)
@@ -62,37 +62,41 @@ def run(ns: argparse.Namespace) -> int:
             ns.program, prices, for_seconds=ns.for_seconds, exact=ns.exact, cool_down=ns.cool_down
         )
         if isinstance(advice, Advice):
-            words = ns.program.command()
-            if json_file is not None:
-                report.write_json(json_file, advice, words)
-            if patch_file is not None:
-                from poolwise.advise import patch
-
-                patch_file.write(patch.diff(advice, os.path.dirname(ns.program.target)))
-            report.print_table(advice, words)
+            root = os.path.dirname(ns.program.target)
+            _write(advice, ns.program.command(), root, json_file, patch_file)
         else:
             print(f"poolwise: {advice}", file=sys.stderr)
-    if not _ended_by_us(outcome, ns.for_seconds):
+    if not _program.ended_by_us(outcome, ns.for_seconds):
         exit_like(outcome)
     return 0
 
 
-def _ended_by_us(outcome: Outcome, for_seconds: float | None) -> bool:
-    return (
-        for_seconds is not None
-        and outcome.signal is not None
-        and outcome.wall_seconds >= for_seconds
-    )
+def _judge(ns: argparse.Namespace) -> int:
+    for option, given in (("--for", ns.for_seconds is not None), ("--exact", ns.exact)):
+        if given:
+            raise UsageError(f"{option}: {ns.recording} is a recording, made already; leave it out")
+    with ExitStack() as files:
+        json_file = _opened(files, ns.json)
+        patch_file = _opened(files, ns.patch)
+        about, advice = session.advice_on(ns.recording, calibrate.load(), ns.cool_down)
+        _write(advice, about.program, os.path.dirname(about.own_code or ""), json_file, patch_file)
+    return 0
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; give more than 0")
-    return seconds
+def _write(
+    advice: Advice,
+    words: Sequence[str],
+    root: str,
+    json_file: IO[str] | None,
+    patch_file: IO[str] | None,
+) -> None:
+    if json_file is not None:
+        report.write_json(json_file, advice, words)
+    if patch_file is not None:
+        from poolwise.advise import patch
+
+        patch_file.write(patch.diff(advice, root))
+    report.print_table(advice, words)
 
 
 def _opened(files: ExitStack, path: Path | None) -> IO[str] | None:

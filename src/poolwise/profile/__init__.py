@@ -1,1 +1,129 @@
+"""Which allocations live how long: record this process, and read recordings.
 
+Importing this imports next to nothing: it is done inside the programs that are measured.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+
+    from poolwise.profile.tables import Profile
+
+__all__ = ["open", "record", "start", "stop"]
+
+LEAST_MEAN_BYTES, MOST_MEAN_BYTES = 1, 1 << 40
+
+
+def start(
+    dir: str | os.PathLike[str] | None = None,
+    *,
+    mean_bytes: float | None = None,
+    exact: bool = False,
+    force: bool = False,
+) -> str:
+    """Record this process, from now on and into `dir`, until `stop()` or the process's end.
+
+    Args:
+        dir: a directory that is new or empty; by default a fresh one, named after the program and
+            the time, in the current directory.
+        mean_bytes: between two samples, on average; more costs less and knows less. By default
+            65,536.
+        exact: record every allocation. Slow: for tests and short runs.
+        force: an older recording in `dir` is removed first.
+
+    Returns the directory's path.
+
+    Raises:
+        UsageError: `dir` cannot be written to or holds something; `mean_bytes` is no such number.
+        RecordingError: this process is being recorded already.
+        UnknownInterpreter: its stack cannot be read.
+
+    >>> import poolwise.profile, tempfile
+    >>> directory = poolwise.profile.start(tempfile.mkdtemp(), exact=True)
+    >>> kept = [bytes(1000) for _ in range(10)]
+    >>> poolwise.profile.stop()
+    >>> sum(row.size_bytes > 1000 for row in poolwise.profile.open(directory).samples) >= 10
+    True
+    """
+    import sys
+
+    from poolwise.errors import RecordingError, UsageError
+    from poolwise.profile import child
+    from poolwise.profile.directory import fresh_name, prepare
+
+    if mean_bytes is None:
+        mean_bytes = child.DEFAULT_MEAN_BYTES
+    if not LEAST_MEAN_BYTES <= mean_bytes <= MOST_MEAN_BYTES:
+        raise UsageError(
+            f"mean_bytes={mean_bytes!r}: give the bytes between two samples, from "
+            f"{LEAST_MEAN_BYTES} to {MOST_MEAN_BYTES:,}"
+        )
+    child.check_stack_reader()
+    if child.recording_into():
+        raise RecordingError(
+            f"this process is being recorded already, into {child.recording_into()}: stop() first"
+        )
+    path = prepare(fresh_name(sys.argv[0]) if dir is None else dir, force=force)
+    child.start({"dir": path, "mean_bytes": mean_bytes, "exact": exact})
+    return path
+
+
+def stop() -> None:
+    """End the recording; what is alive now stays known as alive. Does nothing if there is none.
+
+    Raises:
+        RecordingError: the recording could not be written to its end.
+    """
+    from poolwise.profile import child
+
+    child.stop()
+
+
+class record:
+    """Record this process within a block; the arguments are those of `start`.
+
+    >>> import poolwise.profile, tempfile
+    >>> with poolwise.profile.record(tempfile.mkdtemp(), exact=True) as directory:
+    ...     kept = [bytearray(5000) for _ in range(10)]
+    >>> len(poolwise.profile.open(directory).samples) > 10
+    True
+    """
+
+    def __init__(
+        self,
+        dir: str | os.PathLike[str] | None = None,
+        *,
+        mean_bytes: float | None = None,
+        exact: bool = False,
+        force: bool = False,
+    ) -> None:
+        self._dir = dir
+        self._mean_bytes = mean_bytes
+        self._exact = exact
+        self._force = force
+
+    def __enter__(self) -> str:
+        return start(self._dir, mean_bytes=self._mean_bytes, exact=self._exact, force=self._force)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        stop()
+
+
+def open(directory: str | os.PathLike[str]) -> Profile:
+    """Read a recording: its samples and its sites, as tables.
+
+    Raises:
+        RecordingError: there is none, it is not one of ours, or nothing in it is whole.
+    """
+    from poolwise.profile import tables
+
+    return tables.read(directory)

@@ -16,6 +16,7 @@ DEFAULT_MEAN_BYTES = 65536
 DEFAULT_PER_SECOND = 1500.0
 LOG_NAME = "samples.log"
 CHILD_PREFIX = "samples-"  # of the logs of children: samples-PID.log
+META_NAME = "meta.json"
 END_NAME = "end.txt"  # the collector's state when the program ended: "thresholds enabled frozen"
 
 
@@ -59,7 +60,9 @@ def start(options: dict[str, Any]) -> None:
     Options: ``dir`` (an existing directory), ``mean_bytes`` (between samples), ``per_second`` (the
     ceiling), ``exact`` (every allocation), ``children`` (whether those of fork and multiprocessing
     are sampled, too, each into a log of its own there; they are unless told not to), ``objects``
-    (count all objects created, and those that come from a free list, by type: slow).
+    (count all objects created, and those that come from a free list, by type: slow), ``program``
+    (its words) and ``own_code`` (the directory or file of its code), where whoever started it knows
+    them.
 
     Raises:
         OSError: the directory cannot be written to.
@@ -68,10 +71,12 @@ def start(options: dict[str, Any]) -> None:
     """
     import os
 
-    global _end_path, _owner
+    global _directory, _process
     directory = os.path.abspath(options["dir"])
+    if os.getpid() != _process:
+        _core.sampler_stop()  # the child of a fork is followed until it records itself
     _start({**options, "dir": directory}, is_child=False)
-    _end_path, _owner = os.path.join(directory, END_NAME), os.getpid()
+    _directory, _process = directory, os.getpid()
 
 
 def start_as_child(options: dict[str, Any]) -> None:
@@ -93,14 +98,12 @@ def _start(options: dict[str, Any], *, is_child: bool) -> None:
 
     follows = bool(options.get("children", True))
     check_stack_reader()
-    _core.sampler_start(
-        options["dir"],
-        float(options.get("mean_bytes", DEFAULT_MEAN_BYTES)),
-        float(options.get("per_second", DEFAULT_PER_SECOND)),
-        bool(options.get("exact", False)),
-        follows,
-        is_child,
-    )
+    mean_bytes = float(options.get("mean_bytes", DEFAULT_MEAN_BYTES))
+    per_second = float(options.get("per_second", DEFAULT_PER_SECOND))
+    exact = bool(options.get("exact", False))
+    if not is_child:
+        _write_account(options, mean_bytes, per_second, exact)
+    _core.sampler_start(options["dir"], mean_bytes, per_second, exact, follows, is_child)
     if options.get("objects", False):
         try:
             _core.sampler_count_objects()
@@ -112,7 +115,8 @@ def _start(options: dict[str, Any], *, is_child: bool) -> None:
     if follows:
         children.follow(options)
     _hook_libraries_when_loaded()
-    gc.callbacks.append(_core.sampler_collection)
+    if _core.sampler_collection not in gc.callbacks:  # in the child of a fork it may be
+        gc.callbacks.append(_core.sampler_collection)
     _core.sampler_hook_constructions(_metaclasses())
     atexit.register(_stop_at_exit)
 
@@ -143,18 +147,83 @@ def stop() -> None:
         gc.callbacks.remove(_core.sampler_collection)
     atexit.unregister(_stop_at_exit)
     try:
-        if _core.sampler_stop() and os.getpid() == _owner:
-            with open(_end_path, "w") as file:
+        if _core.sampler_stop() and os.getpid() == _process:
+            with open(os.path.join(_directory, END_NAME), "w") as file:
                 print(*gc.get_threshold(), int(gc.isenabled()), gc.get_freeze_count(), file=file)
     except OSError as error:
         raise RecordingError(
-            f"{_end_path}: the recording was cut short ({error.strerror}); "
+            f"{_directory}: the recording was cut short ({error.strerror}); "
             "make room, leave its file descriptor open, and record again"
         ) from None
 
 
-_end_path = ""
-_owner = 0  # the process that the recording is of, not a child
+_directory, _process = "", 0
+
+
+def _write_account(
+    options: dict[str, Any], mean_bytes: float, per_second: float, exact: bool
+) -> None:
+    """Write what `meta.json` says from the start on; `poolwise.profile.meta` reads it."""
+    import os
+    import time
+
+    try:
+        with open("/proc/self/stat", "rb") as stat:
+            faults = int(stat.read().rpartition(b") ")[2].split()[7])
+        account = {
+            "schema": 1,
+            "program": options.get("program") or _words(),
+            "own_code": options.get("own_code"),
+            "python": sys.version.split()[0],
+            "process": os.getpid(),
+            "started_unix_ns": time.time_ns(),
+            "started_ns": time.monotonic_ns(),
+            "mean_bytes": mean_bytes,
+            "per_second": per_second,
+            "exact": exact,
+            "before": {"cpu_seconds": time.process_time(), "page_faults": faults},
+        }
+        path = os.path.join(options["dir"], META_NAME)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(_json(account) + "\n")
+    except OSError:
+        return  # the log, without which this is nothing, fails too, or can do without
+
+
+def _words() -> list[str]:
+    """The words behind `python` and its options; some of them, if the program changed `sys.argv`"""
+    count = len(sys.argv)
+    behind_option = sys.orig_argv[-count - 1 : -count] in (["-m"], ["-c"])
+    return sys.orig_argv[-count - behind_option :]
+
+
+def _json(value: Any) -> str:
+    """`value` as JSON, without the modules that importing json would bring into the program."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_json(k)}: {_json(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_json, value)) + "]"
+    if isinstance(value, str):
+        return '"' + "".join(map(_json_character, value)) + '"'
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)
+
+
+def _json_character(c: str) -> str:
+    if " " <= c <= "~" and c not in '"\\':
+        return c
+    units = c.encode("utf-16-be", "surrogatepass").hex()
+    return "".join("\\u" + units[at : at + 4] for at in range(0, len(units), 4))
+
+
+def recording_into() -> str | None:
+    """The directory of the recording that this process is writing; None if it writes none."""
+    import gc
+    import os
+
+    ours = _process == os.getpid() and _core.sampler_collection in gc.callbacks
+    return _directory if ours else None
 
 
 def _stop_at_exit() -> None:

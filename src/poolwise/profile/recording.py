@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from poolwise.errors import RecordingError
 from poolwise.profile import tail
+from poolwise.profile.bulk import without_collections
 from poolwise.profile.child import CHILD_PREFIX, END_NAME, LOG_NAME
 from poolwise.profile.intervals import span
 from poolwise.profile.positions import Position, position_at
@@ -87,6 +88,13 @@ class Death(NamedTuple):
     collections: int
     kind: int
     reallocs: int
+
+
+def life_bytes(birth: Birth, death: Death) -> int:
+    """How long it lived in bytes: of its own thread, or of all if another thread freed it."""
+    if death.thread == birth.thread:
+        return death.thread_volume - birth.thread_volume
+    return death.volume - birth.volume
 
 
 class Construction(NamedTuple):
@@ -283,6 +291,7 @@ class Recording:
         return max(last_birth, last_death)
 
 
+@without_collections()
 def read(directory: str | os.PathLike[str], *, process: int | None = 0) -> Recording:
     """Read the recording in `directory`.
 
@@ -341,28 +350,18 @@ class _NothingRecorded(RecordingError):
 
 
 def _read_log(path: str, pid: int | None) -> Recording:
-    try:
-        data, rest = tail.read(path)
-    except OSError as error:
-        raise RecordingError(f"{path}: cannot be read ({error.strerror})") from None
-    if not data.startswith(MAGIC):
-        raise RecordingError(f"{path}: this is not a poolwise recording; record it again")
+    data, rest = _log(path)
     recording = Recording(os.path.dirname(path))
-    at = len(MAGIC)
-    while at + _CHUNK.size <= len(data):
-        kind, size, crc, _ = _CHUNK.unpack_from(data, at)
-        payload = data[at + _CHUNK.size : at + _CHUNK.size + size]
-        head = data[at : at + _CRC_HEADER_BYTES]
-        if len(payload) < size or zlib.crc32(payload, zlib.crc32(head)) != crc:
-            break
+    end = len(MAGIC)
+    for at, kind, payload in _chunks(data):
         try:
-            _add_chunk(recording, chr(kind), payload)
+            _add_chunk(recording, kind, payload)
         except (struct.error, ValueError):
             raise RecordingError(
                 f"{path}: written by another version of poolwise (chunk at byte {at}); record again"
             ) from None
-        at += _CHUNK.size + size
-    recording.cut_bytes = len(data) - at
+        end = at + _CHUNK.size + len(payload)
+    recording.cut_bytes = len(data) - end
     if rest is not None and not recording.cut_bytes:
         _add_tail(recording, rest)
     if recording.summary is None:
@@ -413,6 +412,47 @@ def _add_tail(recording: Recording, rest: tail.Tail) -> None:
     recording.nodes += more.nodes
     recording.types += more.types
     recording.summary = summary
+
+
+def last_summary(directory: str | os.PathLike[str]) -> Summary | None:
+    """The program's own account alone, without reading the rest; None if there is none yet.
+
+    Raises:
+        RecordingError: there is no recording, or it is not one of ours.
+    """
+    data, rest = _log(os.path.join(directory, LOG_NAME))
+    if rest is not None:
+        with suppress(struct.error, ValueError):
+            return _summary(rest.account)
+    found: bytes | None = None
+    for _, kind, payload in _chunks(data):
+        if kind == "S":
+            found = payload
+    return None if found is None else _summary(found)
+
+
+def _log(path: str) -> tuple[bytes, tail.Tail | None]:
+    """All of a log, and what its program had not written yet."""
+    try:
+        data, rest = tail.read(path)
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read ({error.strerror})") from None
+    if not data.startswith(MAGIC):
+        raise RecordingError(f"{path}: this is not a poolwise recording; record it again")
+    return data, rest
+
+
+def _chunks(data: bytes) -> Iterator[tuple[int, str, bytes]]:
+    """(place, kind, payload) of each whole chunk, up to the first that is not."""
+    at = len(MAGIC)
+    while at + _CHUNK.size <= len(data):
+        kind, size, crc, _ = _CHUNK.unpack_from(data, at)
+        payload = data[at + _CHUNK.size : at + _CHUNK.size + size]
+        head = data[at : at + _CRC_HEADER_BYTES]
+        if len(payload) < size or zlib.crc32(payload, zlib.crc32(head)) != crc:
+            return
+        yield at, chr(kind), payload
+        at += _CHUNK.size + size
 
 
 def _add_chunk(recording: Recording, kind: str, payload: bytes) -> None:

@@ -32,6 +32,7 @@ from poolwise.profile.recording import (
     Node,
     Recording,
     Type,
+    life_bytes,
 )
 
 PAGE_BYTES = 4096
@@ -294,7 +295,7 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
     `program`: a file or directory whose code counts as the user's own even inside an installed
     package (for `python -m package`).
     """
-    own = _Own(program)
+    own = OwnCode(program)
     placed: dict[int, tuple[Node, str | None] | None] = {}
     sites: dict[tuple[int, int, str, str], Site] = {}
     gap = recording.gap
@@ -340,11 +341,7 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
                 touched_pages=death.touched_pages if death else 0,
                 nonresident_pages=birth.nonresident_pages,
                 life_volume=(
-                    end_volume - birth.volume
-                    if death is None
-                    else death.thread_volume - birth.thread_volume
-                    if same
-                    else death.volume - birth.volume
+                    life_bytes(birth, death) if death is not None else end_volume - birth.volume
                 ),
                 life_collections=(death.collections if death else end_collections)
                 - birth.collections,
@@ -408,7 +405,7 @@ def source_of(file: str, position: Position) -> str:
     return " ".join(b" ".join(raw).decode("utf-8", "replace").split())
 
 
-class _Own:
+class OwnCode:
     """Tells the user's own frames from the library's."""
 
     def __init__(self, program: str | None) -> None:
