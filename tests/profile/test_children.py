@@ -263,22 +263,6 @@ def test_a_directory_that_is_gone(record_blocks: Record, tmp_path: Path) -> None
     assert pids(run) == []
 
 
-def test_starting_in_a_recorded_child_is_refused(record_blocks: Record) -> None:
-    run = record_blocks("""
-        import os
-        from poolwise.profile import child
-        pid = os.fork()
-        if pid == 0:
-            try:
-                child.start({"dir": os.environ["RECORDING"]})
-            except RuntimeError as error:
-                print(error, flush=True)
-            os._exit(0)
-        os.waitpid(pid, 0)
-    """)
-    assert "already running" in run.stdout
-
-
 def test_a_child_that_was_not_to_be_recorded_starts_its_own(record_blocks: Record) -> None:
     run = record_blocks(
         """

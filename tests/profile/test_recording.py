@@ -185,6 +185,18 @@ def test_empty_missing_and_not_ours(directory: Path, tmp_path: Path, whole: byte
         recording.read(tmp_path)
 
 
+def test_what_was_seen_alive_outlives_a_later_thinning() -> None:
+    """A record of its state is no end: in a program that was killed it may be the last one."""
+    born = recording.Birth(1, 0, 0, 100, 3.0, 0, 1, 0, 0, 0, 0)
+    looked_at = recording.Death(0, 5, 0, 0, 100, 0, 1, 0, 0, 0, recording.ALIVE, 0)
+    freed = looked_at._replace(kind=recording.FREED)
+    for death, weight in ((None, 6.0), (looked_at, 6.0), (freed, 3.0)):
+        deaths = {} if death is None else {0: death}
+        found = Recording("", births=[born], deaths=deaths)
+        found.double_living()
+        assert found.weight(0) == weight
+
+
 @pytest.mark.parametrize("text", ["", "700 10", "a b c d e", "700 10 10 1", "\0\xff"])
 def test_a_damaged_account_of_the_collector(tmp_path: Path, whole: bytes, text: str) -> None:
     (tmp_path / END_NAME).write_text(text, encoding="latin-1")

@@ -200,7 +200,7 @@ pw_check_hooks(uint64_t now_ns)
     if (!pw_allocators_hooked()) {
         pw_sampler_lock();
         pw_sampler->totals.hook_removals++;
-        pw_end_samples(now_ns, PW_LOST);
+        pw_lose_samples(now_ns);
         pw_sampler_unlock();
         pw_hook_allocators();
     }

@@ -222,7 +222,10 @@ pw_recording_end(void)
     if (pw_self.rate != 0) {
         pw_publish_volume();
     }
-    pw_end_samples(now_ns, pw_sampler->log.error ? PW_LOST : PW_ALIVE);
+    if (pw_sampler->log.error == 0) { /* since an error no death was seen: a block may be gone */
+        pw_record_living(now_ns);
+    }
+    pw_forget_samples();
 #ifdef __GLIBC__
     struct mallinfo2 info = mallinfo2();
     pw_sampler->totals.heap_bytes = info.arena;

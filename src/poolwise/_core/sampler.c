@@ -48,6 +48,38 @@ sampler_start(PyObject *Py_UNUSED(module), PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* For a look at a recording that goes on. */
+static PyObject *
+sampler_flush(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    if (!pw_is_sampling()) { /* none was started, or it has ended or been cut short */
+        Py_RETURN_FALSE;
+    }
+    uint64_t now_ns = pw_clock_ns();
+    pw_check_hooks(now_ns);
+    pw_sampler_lock();
+    pw_record_living(now_ns);
+    pw_write_samples(now_ns);
+    int error = pw_sampler->log.error;
+    pw_sampler->totals.overhead_ns += pw_clock_ns() - now_ns;
+    pw_sampler_unlock();
+    if (error) {
+        errno = error;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    Py_RETURN_TRUE;
+}
+
+/* Gaps are memoryless: a thread that is left out changes nothing about the others. What it frees
+ * is seen as before. */
+static PyObject *
+sampler_leave_thread(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    pw_self.left = INT64_MAX / 2;
+    pw_self.rate = 0;
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 sampler_stop(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
@@ -171,6 +203,12 @@ static PyMethodDef sampler_methods[] = {
      "forks do so, too, if told. The log of a child bears its process's number."},
     {"sampler_stop", sampler_stop, METH_NOARGS,
      "sampler_stop()\n--\n\nRecord what is still alive, and end the log. False if none is open."},
+    {"sampler_flush", sampler_flush, METH_NOARGS,
+     "sampler_flush()\n--\n\n"
+     "Write all that is known so far into the log, and what is alive. False if none is open."},
+    {"sampler_leave_thread", sampler_leave_thread, METH_NOARGS,
+     "sampler_leave_thread()\n--\n\n"
+     "Sample nothing that this thread allocates from now on: it serves the profiler."},
     {"sampler_collection", (PyCFunction)(void (*)(void))sampler_collection, METH_FASTCALL,
      "sampler_collection(phase, info, /)\n--\n\nAn entry for gc.callbacks."},
     {"sampler_stack", sampler_stack, METH_NOARGS,

@@ -117,8 +117,11 @@ uint32_t pw_block_type(const pw_sample *sample);
 
 /* ---- samples.c: with the lock, where nothing else is said --------------------------------- */
 
-/* Every sample that is alive ends this way. */
-void pw_end_samples(uint64_t now_ns, int kind);
+/* What is alive as it is now: its size, its type. A later record of the same birth replaces it. */
+void pw_record_living(uint64_t now_ns);
+/* Every sample ends: nobody saw how; or with the recording. */
+void pw_lose_samples(uint64_t now_ns);
+void pw_forget_samples(void);
 /* Adds to the process's volume what this thread allocated since it last did. */
 void pw_publish_volume(void);
 /* A sampled block leaves the table while realloc has it, since its old address may be somebody

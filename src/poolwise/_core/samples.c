@@ -47,7 +47,19 @@ record_death(pw_sample *sample, uint64_t now_ns, int kind)
                       .kind = (uint16_t)kind,
                       .reallocs = sample->reallocs};
     pw_log_put(&pw_sampler->log, PW_LOG_DEATHS, &death, sizeof(death));
-    pw_table_remove(&pw_sampler->table, sample);
+    if (kind != PW_ALIVE) {
+        pw_table_remove(&pw_sampler->table, sample);
+    }
+}
+
+void
+pw_record_living(uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < PW_TABLE_SLOTS; i++) {
+        if (pw_sampler->table.slots[i].address != 0) {
+            record_death(&pw_sampler->table.slots[i], now_ns, PW_ALIVE);
+        }
+    }
 }
 
 static void
@@ -120,11 +132,21 @@ set_up_thread(size_t bytes)
 }
 
 void
-pw_end_samples(uint64_t now_ns, int kind)
+pw_lose_samples(uint64_t now_ns)
 {
     for (uint32_t i = 0; i < PW_TABLE_SLOTS; i++) {
         while (pw_sampler->table.slots[i].address != 0) {
-            record_death(&pw_sampler->table.slots[i], now_ns, kind);
+            record_death(&pw_sampler->table.slots[i], now_ns, PW_LOST);
+        }
+    }
+}
+
+void
+pw_forget_samples(void)
+{
+    for (uint32_t i = 0; i < PW_TABLE_SLOTS; i++) {
+        while (pw_sampler->table.slots[i].address != 0) {
+            pw_table_remove(&pw_sampler->table, &pw_sampler->table.slots[i]);
         }
     }
 }

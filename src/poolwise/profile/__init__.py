@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     import os
     from types import TracebackType
 
+    from poolwise.profile.server import Server
     from poolwise.profile.tables import Profile
 
-__all__ = ["open", "record", "start", "stop"]
+__all__ = ["open", "record", "serve", "start", "stop"]
 
 LEAST_MEAN_BYTES, MOST_MEAN_BYTES = 1, 1 << 40
 
@@ -127,3 +128,29 @@ def open(directory: str | os.PathLike[str]) -> Profile:
     from poolwise.profile import tables
 
     return tables.read(directory)
+
+
+def serve(port: int = 0, host: str = "127.0.0.1") -> Server:
+    """Serve what the sampler of this process has recorded so far, over HTTP, from a thread.
+
+    At `/debug/pprof/` for `go tool pprof`, Pyroscope and Parca: `heap`, `allocs`, `lifetime`, each
+    with `?seconds=N` for what comes within N seconds. Without a recording under way they answer
+    with status 409 and a sentence.
+
+    Args:
+        port: 0 takes any that is free, see `Server.port`.
+        host: the address to listen on. Whoever reaches it sees names of files and functions.
+
+    Raises:
+        UsageError: `port` is not between 0 and 65535.
+        CannotServe: the port is in use, or the address is not this machine's.
+
+    >>> import poolwise.profile, urllib.request
+    >>> with poolwise.profile.serve() as server:
+    ...     page = urllib.request.urlopen(server.url).read().decode()
+    >>> "lifetime" in page
+    True
+    """
+    from poolwise.profile.server import Server
+
+    return Server(host, port)

@@ -94,6 +94,8 @@ def _start(options: dict[str, Any], *, is_child: bool) -> None:
     import atexit
     import gc
 
+    global _started
+
     from poolwise.profile import children
 
     follows = bool(options.get("children", True))
@@ -114,6 +116,7 @@ def _start(options: dict[str, Any], *, is_child: bool) -> None:
         _forget_children(options["dir"])
     if follows:
         children.follow(options)
+    _started += 1
     _hook_libraries_when_loaded()
     if _core.sampler_collection not in gc.callbacks:  # in the child of a fork it may be
         gc.callbacks.append(_core.sampler_collection)
@@ -158,6 +161,7 @@ def stop() -> None:
 
 
 _directory, _process = "", 0
+_started = 0  # recordings of this process
 
 
 def _write_account(
@@ -224,6 +228,25 @@ def recording_into() -> str | None:
 
     ours = _process == os.getpid() and _core.sampler_collection in gc.callbacks
     return _directory if ours else None
+
+
+def flush() -> tuple[str, int] | None:
+    """Write what is known so far, so that the log can be read while the recording goes on.
+
+    Returns:
+        Its directory, and its number among those of this process; None if none is under way.
+
+    Raises:
+        RecordingError: it could not be written.
+    """
+    try:
+        under_way = _core.sampler_flush()
+    except OSError as error:
+        raise RecordingError(
+            f"{_directory}: the recording was cut short ({error.strerror}); "
+            "make room and record again"
+        ) from None
+    return (_directory, _started) if under_way else None
 
 
 def _stop_at_exit() -> None:

@@ -6,6 +6,7 @@ killed, or is still running, what it had not written to its log is read from the
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
@@ -16,7 +17,7 @@ from bisect import bisect
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from poolwise.errors import RecordingError
 from poolwise.profile import tail
@@ -33,7 +34,6 @@ OBJECT, MEMORY, NUMPY, CONSTRUCTION, NATIVE, RAW = range(6)  # domains
 FREED, THINNED, LOST, ALIVE, COLLECTED = range(5)  # how a sample ended
 
 _CHUNK = struct.Struct("=IIII")
-_CRC_HEADER_BYTES = 8  # kind and size are covered as well
 _BIRTH = struct.Struct("=QQQQdIIIIII")
 _DEATH = struct.Struct("=QQQQQIIIIIHH")
 _NODE = struct.Struct("=III")
@@ -44,7 +44,17 @@ _CODE = struct.Struct("=IIII")
 _TYPE = struct.Struct("=I")
 _SUMMARY = struct.Struct("=18Q9Qd4Q")
 _OBJECTS_LOST = 1
-_MARKER = 2**64 - 1  # the "birth" of a thinning marker
+MARKER = 2**64 - 1  # the "birth" of a thinning marker
+
+BIRTHS, DEATHS, NODES, CONSTRUCTIONS, OBJECTS, TEXTS, SUMMARY = b"BDNCOTS"  # kinds of chunks
+
+
+class Chunk(NamedTuple):
+    """A piece of the log, which is whole. `at`: where in the file it begins."""
+
+    at: int
+    kind: int
+    payload: bytes
 
 
 class Birth(NamedTuple):
@@ -217,6 +227,7 @@ class Recording:
     processes: list[Process] = field(default_factory=list)
     thresholds: tuple[int, int, int] = (700, 10, 10)  # of the collector, at the end; 0: off
     cut_bytes: int = 0
+    _positions: dict[tuple[int, int], Position] = field(default_factory=dict, repr=False)
 
     def stack(self, node: int) -> Iterator[Node]:
         """The frames of a stack, innermost first."""
@@ -231,8 +242,11 @@ class Recording:
 
     def position(self, node: Node) -> Position:
         """Where in its file a frame was."""
-        code = self.code(node)
-        return position_at(code.table, code.first_line, node.instruction_bytes)
+        place = (node.code, node.instruction_bytes)
+        if place not in self._positions:
+            code = self.code(node)
+            self._positions[place] = position_at(code.table, code.first_line, place[1])
+        return self._positions[place]
 
     def type(self, birth: int) -> Type | None:
         """The type of a sampled object, as far as it was found out."""
@@ -242,23 +256,15 @@ class Recording:
         return self.types[number - 1] if number else None
 
     def weight(self, birth: int) -> float:
-        """How many allocations this sample stands for; doubled at each thinning it survived.
-
-        A block that was resized after its birth stands for itself alone. Each realloc of a block
-        that is not sampled yet is a chance to be, by the size it then has: one that was taken at
-        its last chance stands for 1/p blocks, which makes up for all that were never taken; so
-        those taken before would count too much with any other weight than 1, whatever their sizes
-        were.
-        """
-        death = self.deaths.get(birth)
-        resized = death is not None and death.reallocs > 0
-        weight = 1.0 if resized else self.births[birth].weight
+        """How many allocations this sample stands for; doubled at each thinning it survived."""
+        weight = first_weight(self.births[birth], self.deaths.get(birth))
         return weight * 2.0 ** self.thinnings.get(birth, 0)
 
     def double_living(self) -> None:
         """A thinning: what lives now stands for twice as many."""
         for birth in range(len(self.births)):
-            if birth not in self.deaths:
+            death = self.deaths.get(birth)
+            if death is None or death.kind == ALIVE:
                 self.thinnings[birth] = self.thinnings.get(birth, 0) + 1
 
     def birth_weight(self, birth: int) -> float:
@@ -289,6 +295,17 @@ class Recording:
         last_birth = self.births[-1].time_ns if self.births else 0
         last_death = max((d.time_ns for d in self.deaths.values()), default=0)
         return max(last_birth, last_death)
+
+
+def first_weight(birth: Birth, death: Death | None) -> float:
+    """How many allocations a sample stands for, if it was never thinned.
+
+    A block that was resized after its birth stands for itself alone. Each realloc of a block that
+    is not sampled yet is a chance to be, by the size it then has: one that was taken at its last
+    chance stands for 1/p blocks, which makes up for all that were never taken; so those taken
+    before would count too much with any other weight than 1, whatever their sizes were.
+    """
+    return 1.0 if death is not None and death.reallocs > 0 else birth.weight
 
 
 @without_collections()
@@ -352,16 +369,11 @@ class _NothingRecorded(RecordingError):
 def _read_log(path: str, pid: int | None) -> Recording:
     data, rest = _log(path)
     recording = Recording(os.path.dirname(path))
-    end = len(MAGIC)
-    for at, kind, payload in _chunks(data):
-        try:
-            _add_chunk(recording, kind, payload)
-        except (struct.error, ValueError):
-            raise RecordingError(
-                f"{path}: written by another version of poolwise (chunk at byte {at}); record again"
-            ) from None
-        end = at + _CHUNK.size + len(payload)
-    recording.cut_bytes = len(data) - end
+    with io.BytesIO(data) as file:
+        file.seek(len(MAGIC))
+        for chunk in chunks(file, len(data)):
+            add_chunk(recording, chunk)
+        recording.cut_bytes = len(data) - file.tell()
     if rest is not None and not recording.cut_bytes:
         _add_tail(recording, rest)
     if recording.summary is None:
@@ -377,7 +389,7 @@ def _add_tail(recording: Recording, rest: tail.Tail) -> None:
     more = Recording(recording.directory)
     try:
         for kind, payload in rest.records:
-            _add_chunk(more, kind, payload)
+            _add_records(more, ord(kind), payload)
         summary = _summary(rest.account)
     except (struct.error, ValueError):
         recording.cut_bytes = sum(len(payload) for _, payload in rest.records)
@@ -425,9 +437,10 @@ def last_summary(directory: str | os.PathLike[str]) -> Summary | None:
         with suppress(struct.error, ValueError):
             return _summary(rest.account)
     found: bytes | None = None
-    for _, kind, payload in _chunks(data):
-        if kind == "S":
-            found = payload
+    with io.BytesIO(data) as file:
+        file.seek(len(MAGIC))
+        for chunk in chunks(file, len(data)):
+            found = chunk.payload if chunk.kind == SUMMARY else found
     return None if found is None else _summary(found)
 
 
@@ -442,43 +455,88 @@ def _log(path: str) -> tuple[bytes, tail.Tail | None]:
     return data, rest
 
 
-def _chunks(data: bytes) -> Iterator[tuple[int, str, bytes]]:
-    """(place, kind, payload) of each whole chunk, up to the first that is not."""
-    at = len(MAGIC)
-    while at + _CHUNK.size <= len(data):
-        kind, size, crc, _ = _CHUNK.unpack_from(data, at)
-        payload = data[at + _CHUNK.size : at + _CHUNK.size + size]
-        head = data[at : at + _CRC_HEADER_BYTES]
-        if len(payload) < size or zlib.crc32(payload, zlib.crc32(head)) != crc:
+def open_log(directory: str | os.PathLike[str]) -> BinaryIO:
+    """The log of a recording that goes on, to be read from its first chunk on.
+
+    Raises:
+        RecordingError: there is none, or it is not one of ours.
+    """
+    path = os.path.join(directory, LOG_NAME)
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - the caller closes it
+        magic = file.read(len(MAGIC))
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read ({error.strerror})") from None
+    if magic != MAGIC:
+        file.close()
+        raise RecordingError(f"{path}: this is not a poolwise recording; record it again")
+    return file
+
+
+def chunks(file: BinaryIO, end: int) -> Iterator[Chunk]:
+    """The whole chunks from where a log stands up to `end`; it then stands behind the last."""
+    at = file.tell()
+    while at + _CHUNK.size <= end:
+        head = file.read(_CHUNK.size)
+        kind, size, crc, _ = _CHUNK.unpack(head)
+        next_at = at + _CHUNK.size + size
+        payload = file.read(size) if next_at <= end else b""
+        if next_at > end or zlib.crc32(payload, zlib.crc32(head[:8])) != crc:
+            file.seek(at)
             return
-        yield at, chr(kind), payload
-        at += _CHUNK.size + size
+        yield Chunk(at, kind, payload)
+        at = next_at
 
 
-def _add_chunk(recording: Recording, kind: str, payload: bytes) -> None:
-    if kind == "B":
-        recording.births += map(Birth._make, _BIRTH.iter_unpack(payload))
-    elif kind == "D":
-        for death in map(Death._make, _DEATH.iter_unpack(payload)):
-            if death.birth == _MARKER:
+def add_chunk(recording: Recording, chunk: Chunk) -> None:
+    """Add to a recording what a chunk of its log holds.
+
+    Raises:
+        RecordingError: its records are not ours.
+    """
+    try:
+        _add_records(recording, chunk.kind, chunk.payload)
+    except (struct.error, ValueError):
+        raise RecordingError(
+            f"{os.path.join(recording.directory, LOG_NAME)}: written by another version of "
+            f"poolwise (chunk at byte {chunk.at}); record again"
+        ) from None
+
+
+def births_of(payload: bytes) -> Iterator[Birth]:
+    """The records of a chunk of births."""
+    return map(Birth._make, _BIRTH.iter_unpack(payload))
+
+
+def deaths_of(payload: bytes) -> Iterator[Death]:
+    """The records of a chunk of deaths, thinning markers among them."""
+    return map(Death._make, _DEATH.iter_unpack(payload))
+
+
+def _add_records(recording: Recording, kind: int, payload: bytes) -> None:
+    if kind == BIRTHS:
+        recording.births += births_of(payload)
+    elif kind == DEATHS:
+        for death in deaths_of(payload):
+            if death.birth == MARKER:
                 recording.markers += 1
                 recording.double_living()
             else:
                 recording.deaths[death.birth] = death
-    elif kind == "N":
+    elif kind == NODES:
         recording.nodes += map(Node._make, _NODE.iter_unpack(payload))
-    elif kind == "C":
+    elif kind == CONSTRUCTIONS:
         for construction in map(Construction._make, _CONSTRUCTION.iter_unpack(payload)):
             recording.constructions[construction.birth] = construction
-    elif kind == "O":
+    elif kind == OBJECTS:
         for created, reused, type_, event in _OBJECTS.iter_unpack(payload):
             if event == _OBJECTS_LOST:
                 recording.objects_end_ns = created
             else:
                 recording.objects[type_] = Objects(created, reused)
-    elif kind == "T":
+    elif kind == TEXTS:
         _add_texts(recording, payload)
-    elif kind == "S":
+    elif kind == SUMMARY:
         recording.summary = _summary(payload)
 
 
