@@ -141,7 +141,12 @@ def test_advise_and_profile_with_advise_say_the_same_words(
     (tmp_path / "rec" / "samples.log").write_bytes(b"")
     assert "not a poolwise recording" in run("advise", "rec", code=2)
     (tmp_path / "neither").mkdir()
-    assert "no __main__.py" in run("advise", "neither", code=2)
+    for content in (None, b"foreign"):
+        if content is not None:
+            (tmp_path / "neither" / "samples.log").write_bytes(content)
+        said = run("advise", "neither", code=2)
+        assert "neither: this directory holds neither a program (__main__.py) nor a rec" in said
+        assert len(said.splitlines()) == 1
 
 
 def test_a_recording_that_cannot_be_read(tmp_path: Path, prices: Calibration) -> None:

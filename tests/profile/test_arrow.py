@@ -188,21 +188,6 @@ def test_nothing_is_left_behind(use: str) -> None:
     assert heap_bytes() - before < 10 * 200 * len(text)  # a leak of each table is ten times that
 
 
-def test_a_stream_is_released_after_the_interpreter_by_who_holds_it(run_python: Any) -> None:
-    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-    run_python(
-        """
-        import ctypes, pyarrow
-        from poolwise.profile.arrow import INT64, Field, Table
-
-        read = pyarrow.table(Table("t", (Field("n", INT64),), [(n,) for n in range(1000)]))
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(read))  # nobody lets go of it in time
-        stream = Table("t", (Field("n", INT64),), [(1,)]).__arrow_c_stream__()
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))
-        """
-    )
-
-
 @pytest.mark.parametrize(
     ("field", "batches"),
     [

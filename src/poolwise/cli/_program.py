@@ -7,11 +7,13 @@ arguments, and eat their first `--`.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 
 from poolwise.errors import UsageError
+from poolwise.profile.child import LOG_NAME
 from poolwise.profile.directory import is_recording
-from poolwise.program.launch import Outcome, Program
+from poolwise.program.launch import Outcome, Program, has_main
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +81,14 @@ def split(
 
 def recording(words: Sequence[str], as_module: bool) -> str | None:
     """The directory that these words name, if it is a recording and not a program."""
-    if as_module or not words or not is_recording(words[0]):
+    if as_module or not words:
+        return None
+    if not is_recording(words[0]):
+        if os.path.isdir(words[0]) and not has_main(words[0]):
+            raise UsageError(
+                f"{words[0]}: this directory holds neither a program (__main__.py) nor a recording "
+                f"({LOG_NAME}); name one that does"
+            )
         return None
     if len(words) > 1:
         raise UsageError(

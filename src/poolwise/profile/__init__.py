@@ -26,22 +26,18 @@ def start(
     exact: bool = False,
     force: bool = False,
 ) -> str:
-    """Record this process, from now on and into `dir`, until `stop()` or the process's end.
+    """Record this process, from now on, until `stop()` or the process's end; returns where to.
 
-    Args:
-        dir: a directory that is new or empty; by default a fresh one, named after the program and
-            the time, in the current directory.
-        mean_bytes: between two samples, on average; more costs less and knows less. By default
-            65,536.
-        exact: record every allocation. Slow: for tests and short runs.
-        force: an older recording in `dir` is removed first.
+    - `dir`: a directory that is new or empty; by default a fresh one, named after the program and
+      the time, in the current directory.
+    - `mean_bytes`: between two samples, on average; more costs less and knows less. By default
+      65,536.
+    - `exact`: record every allocation. Slow: for tests and short runs.
+    - `force`: an older recording in `dir` is removed first.
 
-    Returns the directory's path.
-
-    Raises:
-        UsageError: `dir` cannot be written to or holds something; `mean_bytes` is no such number.
-        RecordingError: this process is being recorded already.
-        UnknownInterpreter: its stack cannot be read.
+    Raises `UsageError` where `dir` cannot be written to or holds something, or `mean_bytes` is no
+    such number; `RecordingError` where this process is being recorded already;
+    `UnknownInterpreter` where its stack cannot be read.
 
     >>> import poolwise.profile, tempfile
     >>> directory = poolwise.profile.start(tempfile.mkdtemp(), exact=True)
@@ -76,8 +72,7 @@ def start(
 def stop() -> None:
     """End the recording; what is alive now stays known as alive. Does nothing if there is none.
 
-    Raises:
-        RecordingError: the recording could not be written to its end.
+    Raises `RecordingError` where the recording could not be written to its end.
     """
     from poolwise.profile import child
 
@@ -122,8 +117,7 @@ class record:
 def open(directory: str | os.PathLike[str]) -> Profile:
     """Read a recording: its samples and its sites, as tables.
 
-    Raises:
-        RecordingError: there is none, it is not one of ours, or nothing in it is whole.
+    Raises `RecordingError` where there is none, it is not one of ours, or nothing in it is whole.
     """
     from poolwise.profile import tables
 

@@ -60,15 +60,18 @@ class Program:
         elif not os.path.exists(self.target):
             raise UsageError(f"{self.target}: there is no such file; name the program to run")
         elif os.path.isdir(self.target):
-            if not any(
-                os.path.isfile(os.path.join(self.target, name))
-                for name in ("__main__.py", "__main__.pyc")
-            ):
+            if not has_main(self.target):
                 raise UsageError(
                     f"{self.target}: this directory has no __main__.py; name the program in it"
                 )
         else:
             _check_file(self.target)
+
+
+def has_main(directory: str) -> bool:
+    """Whether Python can run this directory."""
+    names = ("__main__.py", "__main__.pyc")
+    return any(os.path.isfile(os.path.join(directory, name)) for name in names)
 
 
 def _check_file(path: str) -> None:
