@@ -28,7 +28,7 @@ TOOLS := scikit-build-core $(if $(shell command -v cmake 2>/dev/null),,cmake) \
 	$(if $(shell command -v ninja 2>/dev/null),,ninja)
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard src/poolwise/_core/* src/poolwise/*.c)
 MODULES := $(shell find src -name '*.py' -o -name '*.pyi' -o -name py.typed)
-C_FILES := $(wildcard src/poolwise/*.c src/poolwise/_core/*.[ch] tests/core/*.[ch])
+C_FILES := $(wildcard src/poolwise/*.c src/poolwise/_core/*.[ch] tests/core/*.[ch] benchmarks/*.c)
 
 # $(call install,VENV,PACKAGES): by uv, ten times faster, or by pip where uv cannot be had.
 define install
@@ -185,10 +185,11 @@ test-all: ## all tests on each of Python 3.11, 3.12 and 3.13 that is here
 		$(MAKE) test PYTHON="$$python" VENV=.venv-$$version BUILD=build/$$version; \
 	done
 
-# Of the core and the pools only. Left out: the sampler refuses to run without the GIL, and with it
-# all that stands on it; 3.14 and 3.15 are looked at for the pools' sake. What has no wheel for such
-# a Python is not compiled, but taken older or left out.
-test-ft test-sid: TESTS = tests/core tests/pools tests/test_free_threaded.py
+# Of the core and the pools only, and what only 3.14 and newer can do: attach. Left out: the sampler
+# refuses to run without the GIL, and with it all that stands on it. What has no wheel for such a
+# Python is not compiled, but taken older or left out.
+test-ft test-sid: TESTS = tests/core tests/pools tests/test_free_threaded.py tests/profile/test_running.py
+test-sid: TESTS += tests/profile/test_attach.py
 test-ft test-sid: DEV = --only-binary=:all: pytest pytest-timeout pytest-xdist hypothesis numpy
 
 .PHONY: test-ft
@@ -204,7 +205,7 @@ ft-python: ## a free-threaded Python: found, or built from Debian's source into 
 	@.ci/ft-python
 
 .PHONY: test-sid
-test-sid: ## the tests of the core and the pools on 3.14 and 3.15, in a Debian sid tree (root)
+test-sid: ## the tests of the core, the pools and attach on 3.14 and 3.15, in a Debian sid tree (root)
 	@.ci/sid JOBS=$(JOBS) TESTS="$(TESTS)" DEV="$(DEV)" || [ $$? = 75 ]
 
 .PHONY: stress

@@ -15,6 +15,10 @@ class RecordingError(PoolwiseError, ValueError):
     """A recording is damaged, foreign, or cannot be written."""
 
 
+class AttachError(PoolwiseError, RuntimeError):
+    """A running process cannot be sampled; the message says why, and what to do."""
+
+
 class UsageTypeError(PoolwiseError, TypeError):
     """An argument of poolwise is of the wrong type; the message says which, and what to do."""
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 
 from poolwise.errors import UsageError
+from poolwise.profile import LEAST_MEAN_BYTES, MOST_MEAN_BYTES
 from poolwise.profile.child import LOG_NAME
 from poolwise.profile.directory import is_recording
 from poolwise.program.launch import Outcome, Program, has_main
@@ -42,6 +43,19 @@ def seconds(text: str) -> float:
         number = 0.0
     if not 0 < number < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; give more than 0")
+    return number
+
+
+def mean_bytes(text: str) -> float:
+    """The bytes between two samples, as argparse takes them."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not LEAST_MEAN_BYTES <= number <= MOST_MEAN_BYTES:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of bytes from {LEAST_MEAN_BYTES} to {MOST_MEAN_BYTES:,}"
+        )
     return number
 
 

@@ -19,7 +19,7 @@ from poolwise.advise import session
 from poolwise.advise.verdicts import size_text
 from poolwise.cli import _program
 from poolwise.errors import RecordingError
-from poolwise.profile import LEAST_MEAN_BYTES, MOST_MEAN_BYTES, recording
+from poolwise.profile import recording
 from poolwise.profile.child import DEFAULT_MEAN_BYTES, LOG_NAME, check_stack_reader
 from poolwise.profile.directory import fresh_name, prepare
 from poolwise.program import Outcome, exit_like
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _program.add_for(parser)
     parser.add_argument(
         "--rate",
-        type=_mean_bytes,
+        type=_program.mean_bytes,
         metavar="MEAN_BYTES",
         help=f"bytes between two samples, on average (default: {DEFAULT_MEAN_BYTES:,}); "
         "more costs less and knows less",
@@ -95,15 +95,3 @@ def _said(directory: str, outcome: Outcome, error: RecordingError | None) -> lis
 
 def _is_full(directory: str) -> bool:
     return os.statvfs(directory).f_bavail == 0
-
-
-def _mean_bytes(text: str) -> float:
-    try:
-        mean_bytes = float(text)
-    except ValueError:
-        mean_bytes = 0.0
-    if not LEAST_MEAN_BYTES <= mean_bytes <= MOST_MEAN_BYTES:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of bytes from {LEAST_MEAN_BYTES} to {MOST_MEAN_BYTES:,}"
-        )
-    return mean_bytes

@@ -268,7 +268,8 @@ def _metaclasses() -> list[type]:
 
 def _hook_libraries_when_loaded() -> None:
     """Now, and whenever an extension module has been loaded, perhaps with libraries of its own."""
-    from importlib.machinery import ExtensionFileLoader
+    # Not by its public name, importlib.machinery: on 3.14 that imports warnings and more, sampled.
+    from _frozen_importlib_external import ExtensionFileLoader
 
     _core.sampler_hook_libraries()
     plain = ExtensionFileLoader.create_module
