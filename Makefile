@@ -27,7 +27,7 @@ PYTEST := -m pytest -n $(JOBS) --dist loadfile
 TOOLS := scikit-build-core $(if $(shell command -v cmake 2>/dev/null),,cmake) \
 	$(if $(shell command -v ninja 2>/dev/null),,ninja)
 SOURCES := pyproject.toml CMakeLists.txt $(wildcard src/poolwise/_core/* src/poolwise/*.c)
-MODULES := $(shell find src -name '*.py' -o -name '*.pyi' -o -name py.typed)
+MODULES := $(shell find src -name '*.py' -o -name '*.pyi' -o -name py.typed -o -path '*/report/parts/*')
 C_FILES := $(wildcard src/poolwise/*.c src/poolwise/_core/*.[ch] tests/core/*.[ch] benchmarks/*.c)
 
 # $(call install,VENV,PACKAGES): by uv, ten times faster, or by pip where uv cannot be had.
@@ -73,6 +73,14 @@ checked:
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@echo "== $(VENV): what the tests and checks need"
 	@$(call install,$(VENV),$(DEV))
+	@touch $@
+
+# The tests of the report's page want playwright and a Chromium. Where these cannot be had they are
+# skipped, in a line that says so.
+$(VENV)/.browser: $(VENV)/.made pyproject.toml
+	@echo "== $(VENV): a browser for the tests of the report's page"
+	@$(call install,$(VENV),--group browser) && .ci/browser || \
+		echo "make: the tests of the report's page in a browser will be skipped" >&2
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.made $(SOURCES) $(MODULES)
@@ -128,7 +136,7 @@ demo: $(DEMO)/.built ## two real programs: their verdicts, then predicted beside
 build: $(VENV)/.built ## the package into .venv, editable; Python changes need no new build
 
 .PHONY: test
-test: $(VENV)/.dev $(VENV)/.built ## all tests
+test: $(VENV)/.dev $(if $(filter --group,$(DEV)),$(VENV)/.browser) $(VENV)/.built ## all tests
 	$(VENV)/bin/python $(PYTEST) $(TESTS)
 
 .PHONY: bench

@@ -90,6 +90,17 @@ def test_the_report_follows_its_schema(shell: Shell) -> None:
     assert reused[0]["gain"]["low"] > 0
 
 
+def test_the_page_has_the_recording_and_the_verdicts(shell: Shell) -> None:
+    done = shell.advise(CHURN, "--html", "r.html", "--json", "r.json")
+    assert done.returncode == 0, done.stderr
+    text = (shell.folder / "r.html").read_text("utf-8")
+    assert "<title>app.py - poolwise</title>" in text
+    inside = text.partition('type="application/json">')[2].partition("</script>")[0]
+    data = json.loads(inside)
+    assert data["advice"] == json.loads((shell.folder / "r.json").read_bytes())
+    assert any(site["expression"] == "bytearray(300_000)" for site in data["sites"])
+
+
 @pytest.mark.parametrize(
     ("source", "code"),
     [
@@ -139,7 +150,7 @@ def test_a_program_too_short_gets_no_remedy(shell: Shell) -> None:
     assert {v["verdict"] for v in report["verdicts"]} <= {DONT, RECORD_LONGER}, done.stderr
 
 
-@pytest.mark.parametrize("option", ["--json", "--patch"])
+@pytest.mark.parametrize("option", ["--json", "--html", "--patch"])
 def test_a_path_that_cannot_be_written_costs_no_run(shell: Shell, option: str) -> None:
     done = shell.advise("print('ran')", option, "missing/r")
     assert done.returncode == 2

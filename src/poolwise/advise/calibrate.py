@@ -326,6 +326,12 @@ def load(
     return calibration
 
 
+def cached() -> Calibration | None:
+    """The prices of this machine, if they have been measured."""
+    key = machine()
+    return _read(cache_path(key), key)
+
+
 def machine() -> dict[str, str]:
     """All that the prices depend on: a change of any of these measures them again."""
     return {

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,8 +22,21 @@ from poolwise.advise.verdicts import Advice
 from poolwise.errors import RecordingError, UsageError
 from poolwise.profile import meta, recording, sites
 from poolwise.profile.meta import Meta
-from poolwise.profile.recording import Summary
+from poolwise.profile.recording import Recording, Summary
+from poolwise.profile.sites import Site
 from poolwise.program import Instructions, Outcome, Program, run_child
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """A recording as it is judged: its log, its account, and its sites."""
+
+    recorded: Recording
+    about: Meta
+    sites: list[Site]
+
+
+Seen = Callable[[Read, Advice], None]
 
 
 def run(
@@ -33,8 +46,9 @@ def run(
     for_seconds: float | None = None,
     exact: bool = False,
     cool_down: float | None = None,
+    seen: Seen | None = None,
 ) -> tuple[Outcome, Advice | RecordingError]:
-    """Run `program` to its end (or for so long) and judge what it did.
+    """Run `program` to its end (or for so long) and judge what it did; `seen` is shown all of it.
 
     Where nothing was recorded, the second value is the error that says why: the program has run
     all the same, and its outcome stands.
@@ -44,7 +58,7 @@ def run(
         try:
             if error is not None:
                 raise error
-            return outcome, advice_on(directory, prices, cool_down)[1]
+            return outcome, advice_on(directory, prices, cool_down, seen)[1]
         except RecordingError as refused:
             # The path in it is of a directory of ours, which is gone when this is read.
             why = str(refused).rpartition(": ")[2]
@@ -88,16 +102,38 @@ def record(
     return outcome, None
 
 
-def advice_on(
-    directory: str, prices: Calibration, cool_down: float | None = None
-) -> tuple[Meta, Advice]:
-    """The advice on the recording in `directory`, whose program was one of this machine.
+def read(directory: str | os.PathLike[str]) -> Read:
+    """The recording in `directory`.
 
     Raises:
         RecordingError: there is no recording, or it is damaged.
     """
     recorded = recording.read(directory)
     about = meta.read(directory)
+    return Read(recorded=recorded, about=about, sites=sites.find(recorded, about.own_code))
+
+
+def advice_on(
+    directory: str,
+    prices: Calibration,
+    cool_down: float | None = None,
+    seen: Seen | None = None,
+) -> tuple[Meta, Advice]:
+    """The advice on the recording in `directory`; `seen` is shown what it was made from.
+
+    Raises:
+        RecordingError: there is no recording, or it is damaged.
+    """
+    opened = read(directory)
+    advice = advise(opened, prices, cool_down)
+    if seen is not None:
+        seen(opened, advice)
+    return opened.about, advice
+
+
+def advise(opened: Read, prices: Calibration, cool_down: float | None = None) -> Advice:
+    """The advice on a recording, whose program was one of this machine."""
+    recorded, about = opened.recorded, opened.about
     assert recorded.summary is not None
     cpu_seconds, page_faults = _used(about, recorded.summary)
     notes = []
@@ -114,7 +150,7 @@ def advice_on(
         )
     advice = judge(
         recorded,
-        sites.find(recorded, about.own_code),
+        opened.sites,
         prices,
         cpu_seconds=cpu_seconds,
         page_faults=page_faults,
@@ -123,7 +159,7 @@ def advice_on(
         cool_down=cool_down,
     )
     advice.notes.extend(notes)
-    return about, advice
+    return advice
 
 
 def _same_machine(recorded: object, priced: Mapping[str, str]) -> bool:

@@ -36,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _program.add_for(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report to FILE")
     parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page with the recording and the verdicts"
+    )
+    parser.add_argument(
         "--patch", type=Path, metavar="FILE", help="write the changes as a diff, for try --against"
     )
     parser.add_argument(
@@ -57,9 +60,15 @@ def run(ns: argparse.Namespace) -> int:
     with ExitStack() as files:
         json_file = _opened(files, ns.json)
         patch_file = _opened(files, ns.patch)
+        seen = _page_into(_opened(files, ns.html))
         prices = calibrate.load()
         outcome, advice = session.run(
-            ns.program, prices, for_seconds=ns.for_seconds, exact=ns.exact, cool_down=ns.cool_down
+            ns.program,
+            prices,
+            for_seconds=ns.for_seconds,
+            exact=ns.exact,
+            cool_down=ns.cool_down,
+            seen=seen,
         )
         if isinstance(advice, Advice):
             root = os.path.dirname(ns.program.target)
@@ -78,7 +87,8 @@ def _judge(ns: argparse.Namespace) -> int:
     with ExitStack() as files:
         json_file = _opened(files, ns.json)
         patch_file = _opened(files, ns.patch)
-        about, advice = session.advice_on(ns.recording, calibrate.load(), ns.cool_down)
+        seen = _page_into(_opened(files, ns.html))
+        about, advice = session.advice_on(ns.recording, calibrate.load(), ns.cool_down, seen)
         _write(advice, about.program, os.path.dirname(about.own_code or ""), json_file, patch_file)
     return 0
 
@@ -97,6 +107,19 @@ def _write(
 
         patch_file.write(patch.diff(advice, root))
     report.print_table(advice, words)
+
+
+def _page_into(file: IO[str] | None) -> session.Seen | None:
+    if file is None:
+        return None
+
+    def write(opened: session.Read, advice: Advice) -> None:
+        from poolwise.cli._page import page_data
+        from poolwise.profile.report.page import page
+
+        file.write(page(page_data(opened, advice)))
+
+    return write
 
 
 def _opened(files: ExitStack, path: Path | None) -> IO[str] | None:

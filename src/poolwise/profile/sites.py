@@ -195,10 +195,11 @@ class Site:
         """The size that a share `part` of the allocations does not exceed."""
         return int(weighted_quantile(((s.size, s.weight) for s in self.samples), part))
 
-    def lifetimes(self, clock: str, end_ns: int) -> Lifetimes:
+    def lifetimes(self, clock: str, end_ns: int, *, by_bytes: bool = False) -> Lifetimes:
         """Lifetimes on a clock: "ns", "volume" (bytes allocated) or "collections".
 
-        Of blocks that were sampled at their birth: how old others are is not known.
+        Of blocks that were sampled at their birth: how old others are is not known. `by_bytes`
+        counts each as many times as it has bytes.
         """
         lifetimes = Lifetimes(spare=weight_of(self.least, self.gap))
         for sample in self.samples:
@@ -210,6 +211,8 @@ class Site:
                 life = (end_ns if sample.death_ns is None else sample.death_ns) - sample.birth_ns
             else:
                 life = sample.life_volume if clock == "volume" else sample.life_collections
+            if by_bytes:
+                weight *= sample.size
             lifetimes.add(life, weight, alive=alive)
         return lifetimes
 
@@ -395,7 +398,10 @@ def source_of(file: str, position: Position) -> str:
     line, end_line, column, end_column = position
     if line is None:
         return ""
-    lines = [linecache.getline(file, n) for n in range(line, (end_line or line) + 1)]
+    try:
+        lines = [linecache.getline(file, n) for n in range(line, (end_line or line) + 1)]
+    except ValueError:  # no name that a file can have: code objects may claim any
+        return ""
     if not lines or not lines[0]:
         return ""
     raw = [text.encode() for text in lines]
