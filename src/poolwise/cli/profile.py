@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from poolwise.advise import session
 from poolwise.advise.verdicts import size_text
 from poolwise.cli import _program
 from poolwise.errors import RecordingError
-from poolwise.profile import recording
+from poolwise.profile import expressions, meta, recording
 from poolwise.profile.child import DEFAULT_MEAN_BYTES, LOG_NAME, check_stack_reader
 from poolwise.profile.directory import fresh_name, prepare
 from poolwise.program import Outcome, exit_like
@@ -61,6 +62,8 @@ def run(ns: argparse.Namespace) -> int:
     outcome, error = session.record(
         ns.program, path, for_seconds=ns.for_seconds, exact=ns.exact, mean_bytes=ns.rate
     )
+    with suppress(RecordingError):  # then there is nothing to keep, which is said next
+        expressions.keep(recording.code_of(path), meta.read(path).own_code)
     for sentence in _said(path, outcome, error):
         print(sentence, file=sys.stderr)
     if not _program.ended_by_us(outcome, ns.for_seconds):

@@ -17,6 +17,7 @@ DEFAULT_PER_SECOND = 1500.0
 LOG_NAME = "samples.log"
 CHILD_PREFIX = "samples-"  # of the logs of children: samples-PID.log
 META_NAME = "meta.json"
+EXPRESSIONS_NAME = "expressions.json"  # the source text of its places, kept for later
 END_NAME = "end.txt"  # the collector's state when the program ended: "thresholds enabled frozen"
 
 

@@ -9,7 +9,7 @@ import os
 import time
 
 from poolwise.errors import UsageError
-from poolwise.profile.child import END_NAME, LOG_NAME, META_NAME
+from poolwise.profile.child import END_NAME, EXPRESSIONS_NAME, LOG_NAME, META_NAME
 
 MAGIC = b"poolwise recording "
 SEED = b'{"schema": 1}\n'  # of meta.json; as it is replaced, nothing else need be true of it
@@ -65,7 +65,7 @@ def prepare(directory: str | os.PathLike[str], *, force: bool = False) -> str:
 def _is_ours(name: str) -> bool:
     stem, _, ending = LOG_NAME.partition(".")  # samples.log, and of other processes samples-ID.log
     of_a_log = name.startswith(stem) and name.endswith((f".{ending}", ".tail"))
-    return of_a_log or name in (META_NAME, END_NAME)
+    return of_a_log or name in (META_NAME, END_NAME, EXPRESSIONS_NAME)
 
 
 def fresh_name(program: str) -> str:

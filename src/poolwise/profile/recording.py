@@ -426,6 +426,26 @@ def _add_tail(recording: Recording, rest: tail.Tail) -> None:
     recording.summary = summary
 
 
+def code_of(directory: str | os.PathLike[str]) -> Recording:
+    """Its code objects, stacks and types alone: a small part of a long recording.
+
+    Raises:
+        RecordingError: there is no recording, or it is not one of ours.
+    """
+    data, rest = _log(os.path.join(directory, LOG_NAME))
+    recording = Recording(os.fspath(directory))
+    with io.BytesIO(data) as file:
+        file.seek(len(MAGIC))
+        for chunk in chunks(file, len(data)):
+            if chunk.kind in (NODES, TEXTS):
+                add_chunk(recording, chunk)
+    for kind, payload in rest.records if rest is not None else ():
+        if ord(kind) in (NODES, TEXTS):
+            with suppress(struct.error, ValueError):
+                _add_records(recording, ord(kind), payload)
+    return recording
+
+
 def last_summary(directory: str | os.PathLike[str]) -> Summary | None:
     """The program's own account alone, without reading the rest; None if there is none yet.
 

@@ -47,7 +47,8 @@ class Sample:
 
     `collected`: it was freed by the garbage collector, some time after its last use. `lost`: it
     was freed unseen, at some time before `death_ns`. `birth_weight`: how many births it stands for,
-    where that is not `weight` (`Recording.birth_weight`).
+    where that is not `weight` (`Recording.birth_weight`). `life_volume` is what was allocated
+    during its life by its thread, or by all if another freed it; `life_total_volume` by all.
     """
 
     weight: float
@@ -71,6 +72,7 @@ class Sample:
     lost: bool = False
     reallocs: int = 0
     birth_weight: float | None = None
+    life_total_volume: int = 0
 
 
 class Frame(NamedTuple):
@@ -334,6 +336,8 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
         freed = death is not None and death.kind in (FREED, COLLECTED)
         resized = birth.resized or (death is not None and death.reallocs > 0)
         same = death is not None and death.thread == birth.thread
+        own_life = death.thread_volume - birth.thread_volume if death is not None and same else 0
+        total_life = (death.volume if death is not None else end_volume) - birth.volume
         construction = recording.constructions.get(number)
         site.samples.append(
             Sample(
@@ -361,6 +365,8 @@ def find(recording: Recording, program: str | None = None) -> list[Site]:
                 lost=death is not None and death.kind == LOST,
                 reallocs=death.reallocs if death is not None else 0,
                 birth_weight=recording.birth_weight(number) if resized else None,
+                # The total is counted when something is sampled, and may lag behind the thread's.
+                life_total_volume=max(total_life, own_life),
             )
         )
     return sorted(sites.values(), key=lambda site: -site.count)
