@@ -193,12 +193,14 @@ test-all: ## all tests on each of Python 3.11, 3.12 and 3.13 that is here
 		$(MAKE) test PYTHON="$$python" VENV=.venv-$$version BUILD=build/$$version; \
 	done
 
-# Of the core and the pools only, and what only 3.14 and newer can do: attach. Left out: the sampler
-# refuses to run without the GIL, and with it all that stands on it. What has no wheel for such a
-# Python is not compiled, but taken older or left out.
+# Of the core, the pools and the sampler, and what only 3.14 and newer can do: attach. Left out: the
+# sampler refuses to run without the GIL, and with it all that stands on it. What has no wheel for such
+# a Python is not compiled, but taken older or left out.
 test-ft test-sid: TESTS = tests/core tests/pools tests/test_free_threaded.py tests/profile/test_running.py
-test-sid: TESTS += tests/profile/test_attach.py
+test-sid: TESTS += $(foreach name,attach children coexistence domains kill objects programs recording \
+	truth,tests/profile/test_$(name).py)
 test-ft test-sid: DEV = --only-binary=:all: pytest pytest-timeout pytest-xdist hypothesis numpy
+test-sid: DEV += greenlet
 
 .PHONY: test-ft
 test-ft: ## the tests of the core and the pools on a free-threaded Python
@@ -213,7 +215,7 @@ ft-python: ## a free-threaded Python: found, or built from Debian's source into 
 	@.ci/ft-python
 
 .PHONY: test-sid
-test-sid: ## the tests of the core, the pools and attach on 3.14 and 3.15, in a Debian sid tree (root)
+test-sid: ## the tests of the core, the pools, the sampler and attach on 3.14 and 3.15, in a Debian sid tree (root)
 	@.ci/sid JOBS=$(JOBS) TESTS="$(TESTS)" DEV="$(DEV)" || [ $$? = 75 ]
 
 .PHONY: stress

@@ -18,6 +18,9 @@ from poolwise.profile import child, recording, sites
 from poolwise.program import Instructions, Program
 from poolwise.program.launch import CHILD
 
+# What a bytearray's content has besides; from 3.15 on it is a bytes object.
+BYTEARRAY_EXTRA = 33 if sys.version_info >= (3, 15) else 1
+
 
 @dataclass
 class Run:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from sampled_programs import Record, Run
+from sampled_programs import BYTEARRAY_EXTRA, Record, Run
 
 from poolwise.profile.recording import CONSTRUCTION, MEMORY, NATIVE, NUMPY, OBJECT, RAW
 
 # Python's own allocators below us: what falls through to what differs.
 MALLOCS = ["default", "malloc", "debug", "malloc_debug"]
-EDGES = [1, 8, 400, 512, 513, 600, 4096, 100_000, 300_000, 2_000_000]
+EDGES = [100, 400, 512, 513, 600, 4096, 100_000, 300_000, 2_000_000]
 
 
 def domains(run: Run, least: int, most: int, function: str) -> Counter[int]:
@@ -29,17 +29,16 @@ def domains(run: Run, least: int, most: int, function: str) -> Counter[int]:
 @pytest.mark.parametrize("malloc", MALLOCS)
 def test_each_size_once(record: Record, malloc: str) -> None:
     lines = "\n".join(
-        f"def size_{size}():\n    for i in range(50): block = bytearray({size - 1})"
+        f"def size_{size}():\n    for i in range(50): block = bytearray({size - BYTEARRAY_EXTRA})"
         for size in EDGES
     )
     calls = "\n".join(f"size_{size}()" for size in EDGES)
     run = record(lines + "\n" + calls, env={"PYTHONMALLOC": malloc})
     for size in EDGES:
         found = domains(run, max(size - 8, 0), size + 24, f"size_{size}")
-        if size > 64:  # the bytearray object itself has 56 bytes
-            assert sum(found.values()) == 50, (size, found)
-            large = size + 24 > 512 and malloc not in ("malloc", "malloc_debug")
-            assert set(found) <= ({OBJECT, MEMORY, RAW} if large else {OBJECT, MEMORY})
+        assert sum(found.values()) == 50, (size, found)
+        large = size + 24 > 512 and malloc not in ("malloc", "malloc_debug")
+        assert set(found) <= ({OBJECT, MEMORY, RAW} if large else {OBJECT, MEMORY})
         if size > 600 and malloc == "default":
             assert set(found) == {RAW}
 
@@ -61,7 +60,7 @@ def test_growth_across_the_domains_is_one_block(record: Record, malloc: str) -> 
     grown = [death for death in read.deaths.values() if death.size > 3_000_000]
     assert len(grown) == 50
     # Each began small: its first size is what it was born with.
-    assert {read.births[death.birth].size for death in grown} == {101}
+    assert {read.births[death.birth].size for death in grown} == {100 + BYTEARRAY_EXTRA}
 
 
 def test_numpy_buffers_once(record: Record) -> None:
@@ -77,19 +76,24 @@ def test_numpy_buffers_once(record: Record) -> None:
                 copy = large.copy()
         arrays()
     """)
-    assert domains(run, 90, 90, "arrays") == {NUMPY: 50}
-    assert domains(run, 700_000, 700_000, "arrays") == {NUMPY: 100}
+    small, large = domains(run, 90, 90, "arrays"), domains(run, 700_000, 700_000, "arrays")
+    assert small[NUMPY] == 50
+    assert large[NUMPY] == 100
+    assert small[NATIVE] == large[NATIVE] == 0
 
 
 def test_what_a_library_mallocs_once(record: Record) -> None:
     """zlib's memory is malloc'ed by its library, its objects and results by CPython."""
-    run = record("""
+    run = record(
+        """
         import zlib
         def compress():
             for i in range(20):
                 packed = zlib.compress(bytes(300_000), 1)
         compress()
-    """)
+        """,
+        env={"PYTHONMALLOC": "default"},
+    )
     assert domains(run, 300_033, 300_033, "compress") == {RAW: 20}
     native = domains(run, 5000, 10_000_000, "compress")
     assert native[RAW] >= 20  # the input

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -106,8 +107,8 @@ def test_a_tail_that_does_not_fit_is_left_out(idle_run: Run) -> None:
     good = tail.read_bytes()
     for damaged in (b"", good[:5000], b"x" + good[1:], good[:20] + b"\7" + good[21:]):
         tail.write_bytes(damaged)
-        with pytest.raises(recording.RecordingError, match="before anything was recorded"):
-            recording.read(idle_run.directory)
+        with suppress(recording.RecordingError):  # unless it took long to start, and wrote once
+            assert len(recording.read(idle_run.directory).births) < len(whole.births)
     random.seed(7)
     for _ in range(300):  # rubbish in the records or in the head: less is read, or the same
         damaged_bytes = bytearray(good)
@@ -118,7 +119,7 @@ def test_a_tail_that_does_not_fit_is_left_out(idle_run: Run) -> None:
             found = recording.read(idle_run.directory)
         except recording.RecordingError:
             continue
-        assert len(found.births) in (0, len(whole.births))
+        assert len(found.births) <= len(whole.births)
         for death in found.deaths.values():
             list(found.stack(death.stack))
 

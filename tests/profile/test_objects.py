@@ -93,7 +93,7 @@ def test_tracemalloc_after_us_is_noticed(record: Record) -> None:
         import tracemalloc
         [float(i) for i in range(1000)]
         tracemalloc.start()
-        for i in range(1000): float(i)
+        kept = [bytes(100) for i in range(1000)]
         print(tracemalloc.is_tracing(), tracemalloc.get_traced_memory()[0] > 0)
         tracemalloc.stop()
         """,

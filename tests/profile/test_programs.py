@@ -404,7 +404,7 @@ gc.collect()
 def state():
     gc.collect()
     return sys.getallocatedblocks(), len(os.listdir("/proc/self/fd")), len(gc.callbacks)
-for turn in range(4):
+for turn in range(6):
     before = state()
     for i in range(50):
         once()

@@ -218,14 +218,16 @@ pw_recording_end(void)
 {
     uint64_t now_ns = pw_clock_ns();
     pw_sampler_lock();
-    atomic_store(&pw_sampler->sampling, 0);
     if (pw_self.rate != 0) {
         pw_publish_volume();
     }
-    if (pw_sampler->log.error == 0) { /* since an error no death was seen: a block may be gone */
+    /* A block that is looked at is not freed meanwhile: who would, waits for the lock, unless
+     * nothing is sampled any more since the log could not be written. */
+    if (pw_is_sampling()) {
         pw_record_living(now_ns);
     }
     pw_forget_samples();
+    atomic_store(&pw_sampler->sampling, 0);
 #ifdef __GLIBC__
     struct mallinfo2 info = mallinfo2();
     pw_sampler->totals.heap_bytes = info.arena;

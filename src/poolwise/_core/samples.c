@@ -176,8 +176,9 @@ pw_sample_birth(void *block, size_t bytes, int domain)
     if (pw_self.rate == 0) {
         set_up_thread(bytes);
     }
-    if (pw_self.left < 0 && !pw_is_sampling() && !pw_recording_begin_in_child()) {
-        idle();
+    if (pw_self.left < 0 && !pw_is_sampling() &&
+        !(pw_is_unrecorded_child() && pw_recording_begin_in_child())) {
+        idle(); /* the recording may have ended while we waited */
     }
     if (pw_self.left < 0) {
         pw_publish_volume();
@@ -246,6 +247,10 @@ void
 pw_sample_moved(pw_sample sample, void *moved, size_t bytes, int64_t touched, uint32_t thinnings)
 {
     pw_sampler_lock();
+    if (!pw_is_sampling()) { /* the recording has ended meanwhile */
+        pw_sampler_unlock();
+        return;
+    }
     if (moved != NULL) {
         sample.address = (uintptr_t)moved;
         sample.bytes = bytes;
