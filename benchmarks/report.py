@@ -4,9 +4,9 @@
     python benchmarks/report.py --samples 200000 --opens 3 --json report.json
 
 The recording is made up: an hour at the sampler's ceiling of 1,500 samples a second by default, of
-a program with 40,000 stacks, 3,000 functions and 300 types, allocations of all sizes and lifetimes, a
-part of them alive at the end. Making is CPU time, from the recording in memory. Opening is from the
-request to the last part of the page drawn, in Debian's Chromium through playwright, in a fresh
+a program with 40,000 stacks, 3,000 functions and 300 types, allocations of all sizes and lifetimes,
+a part of them alive at the end. Making is CPU time, from the recording in memory. Opening is from
+the request to the last part of the page drawn, in Debian's Chromium through playwright, in a fresh
 process each time; shown is the median and the range. Without these two the page is only made.
 """
 
@@ -82,7 +82,7 @@ def synthetic(samples: int, seconds: float = 3600.0, seed: int = 1) -> Recording
         ended = (death_ns - start_ns) // step_ns
         recording.deaths[number] = Death(
             number, death_ns, ended * 60_000, ended * 60_000, size, stack,
-            thread if stack % 7 else 5, 1 + stack % TYPES, 0, ended // 1000, kind,
+            thread if stack % 7 else 5, 1 + stack % TYPES, 0, ended // 1000, kind, 0,
         )  # fmt: skip
         if domain == CONSTRUCTION:
             recording.constructions[number] = Construction(number, 7, 1 + stack % TYPES, 5_000)

@@ -79,13 +79,13 @@ def made(
         )  # fmt: skip
         found.deaths[index] = Death(
             index, _ns(end), _volume(end), _volume(end), life.size, life.stack, life.death_thread,
-            1, 0, int(end), kind,
+            1, 0, int(end), kind, 0,
         )  # fmt: skip
         if life.domain == CONSTRUCTION:
             found.constructions[index] = Construction(index, 0, 1, life.duration_ns)
     if found.births:
         # The end of the recording is that of what is alive, or one that outlives the others.
-        found.deaths[-1] = Death(-1, _ns(END), 0, 0, 0, 0, 1, 0, 0, 0, FREED)
+        found.deaths[-1] = Death(-1, _ns(END), 0, 0, 0, 0, 1, 0, 0, 0, FREED, 0)
     return found
 
 

@@ -68,7 +68,7 @@ def test_the_root_is_all_memory_by_each_mode() -> None:
 
 def test_what_was_thinned_does_not_count_and_what_stayed_counts_for_two() -> None:
     found = made([Life(0, 2, kind=THINNED), Life(0, 9, size=10), Life(6, 9, size=10)])
-    found.doubled = [(2, 3 * SECOND)]
+    found.thinnings = {1: 1}
     assert totals(found)["alloc_objects"] == 2 + 1
     assert totals(found)["alloc_space"] == 30
 

@@ -104,8 +104,8 @@ class Side:
     def variance(self, sample: Sample) -> float:
         """The variance of how many allocations a sample stands for.
 
-        A block that was resized counts for itself, see `Recording.weight`; how many like it were missed is
-        as unsure as for one that was sampled at the size it has now.
+        A block that was resized counts for itself, see `recording.first_weight`; how many like it
+        were missed is as unsure as for one that was sampled at the size it has now.
         """
         weight = (
             max(sample.weight, self.weight_of(sample.size)) if sample.reallocs else sample.weight

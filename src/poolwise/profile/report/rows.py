@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from poolwise.profile.lifetimes import Lifetimes
+from poolwise.profile.lifetimes import Lifetimes, bucket_start
 from poolwise.profile.recording import Recording
 from poolwise.profile.report.rounding import short, shorts
 from poolwise.profile.sites import OwnCode, Sample, Site
@@ -117,8 +117,6 @@ def _freed_at(
 def _life(site: Site, clock: str, end_ns: int) -> dict[str, Any]:
     objects = site.lifetimes(clock, end_ns)
     quantiles = [objects.quantile(part) for part in QUANTILES]
-    if clock == "collections":  # whole numbers: the bucket's last, not the next one's first
-        quantiles = [None if q is None else max(math.ceil(q) - 1, 0) for q in quantiles]
     buckets = objects.ended.keys() | objects.censored.keys()
     first, last = cell_of(min(buckets, default=0)), cell_of(max(buckets, default=0))
     found: dict[str, Any] = {
@@ -133,13 +131,14 @@ def _life(site: Site, clock: str, end_ns: int) -> dict[str, Any]:
 
 
 def cell_of(bucket: int) -> int:
-    """Two buckets of `lifetimes` are one cell of the page: two to a doubling, 0 below 1.
+    """The cell of the page that a bucket of `lifetimes` is in: two to a doubling, 0 below 1.
 
     >>> from poolwise.profile.lifetimes import bucket_of
     >>> [cell_of(bucket_of(life)) for life in (0, 1, 2, 3)]
     [0, 1, 3, 4]
     """
-    return (bucket + 1) // 2
+    least = bucket_start(bucket)
+    return 0 if least == 0 else 1 + int(2 * math.log2(least))
 
 
 def cells(lifetimes: Lifetimes, first: int, last: int) -> tuple[list[float], list[float]]:
