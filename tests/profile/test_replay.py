@@ -23,7 +23,7 @@ from poolwise.profile.intervals import Estimate
 from poolwise.profile.lifetimes import Lifetimes
 from poolwise.profile.sites import Site
 
-CORE = Path(sites.__file__).resolve().parent.parent / "_core"
+CORE = Path(__file__).resolve().parents[2] / "src" / "poolwise" / "_core"
 DRIVER = Path(__file__).resolve().parent.parent / "core" / "replay.c"
 PARTS = (0.25, 0.5, 0.9)
 CLOCKS = ("ns", "volume", "collections")
