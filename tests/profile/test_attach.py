@@ -23,6 +23,9 @@ with_remote_exec = pytest.mark.skipif(
     sys.version_info < (3, 14), reason="sys.remote_exec came with 3.14 (make test-sid)"
 )
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+unsanitized = pytest.mark.skipif(
+    "LD_PRELOAD" in os.environ, reason="a sanitizer cannot write its report as somebody else"
+)
 
 
 def functions(directory: Path) -> set[str]:
@@ -287,6 +290,7 @@ def as_nobody(call: str) -> str:
 
 
 @as_root
+@unsanitized
 def test_somebody_else_s_process(start: Start, tmp_path: Path) -> None:
     program = start()
     sentence = as_nobody(f"attach({program.pid}, {str(tmp_path / 'recording')!r})")
@@ -298,6 +302,7 @@ def test_somebody_else_s_process(start: Start, tmp_path: Path) -> None:
 
 
 @as_root
+@unsanitized
 def test_a_process_that_may_not_be_traced(start: Start, tmp_path: Path) -> None:
     # One that gave up being root is not dumpable, and hidden from its new user.
     program = start(UNPRIVILEGED)
