@@ -61,7 +61,7 @@ def test_one_sentence_for_what_cannot_be_used(
 ) -> None:
     (tmp_path / "file").touch()
     for words, sentence in (
-        ((recorded,), "no format is asked for"),
+        ((recorded,), "no format is asked for; give --parquet [FILE|DIR], --pprof [FILE|DIR]"),
         ((tmp_path / "nowhere", "--pprof"), "cannot be read (No such file or directory)"),
         ((recorded, "--pprof", tmp_path / "file"), "file: cannot be written (File exists)"),
         ((recorded, "--pprof", tmp_path / "file" / "x.pb.gz"), "x.pb.gz: cannot be written ("),

@@ -310,6 +310,7 @@ pw_sample_construction(PyObject *object, PyTypeObject *type, uint64_t arguments,
                                                                : UINT32_MAX};
             pw_log_put(&pw_sampler->log, PW_LOG_CONSTRUCTIONS, &record, sizeof(record));
             pw_sampler->totals.constructions++;
+            pw_keep_account(now_ns);
         }
         pw_sampler->totals.overhead_ns += pw_clock_ns() - now_ns;
     }

@@ -6,7 +6,6 @@ lines may move; the same expression twice in a function counts as one site.
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from poolwise.profile.estimates import (
     Weighted,
     discoveries,
 )
+from poolwise.profile.intervals import weight_of
 from poolwise.profile.recording import CONSTRUCTION, Recording
 from poolwise.profile.sites import Sample
 
@@ -97,9 +97,8 @@ class Side:
         return (self.end_ns if sample.death_ns is None else sample.death_ns) - sample.birth_ns
 
     def weight_of(self, size: int) -> float:
-        """How many allocations of a size one sample stands for (the formula of the sampler)."""
-        span = size + 256 + ((size & ~0x3FFF) << 4)
-        return -1 / math.expm1(-span / self.mean_bytes) if self.mean_bytes else 1.0
+        """How many allocations of a size one sample stands for."""
+        return weight_of(size, self.mean_bytes)
 
     def variance(self, sample: Sample) -> float:
         """The variance of how many allocations a sample stands for.

@@ -18,7 +18,7 @@ from poolwise.profile.bulk import without_collections
 from poolwise.profile.meta import Meta
 from poolwise.profile.positions import NOWHERE
 from poolwise.profile.recording import ALIVE, CONSTRUCTION, LOST, NO_STACK, THINNED, Node, Recording
-from poolwise.profile.sites import POOLWISE, OwnCode
+from poolwise.profile.sites import POOLWISE, Frame, OwnCode
 
 SCHEMA = 1  # of both tables: within one number, columns are only added
 SITES_IN_BATCH = 1024  # their stacks are long, and a batch's texts must stay below 2 GiB
@@ -38,14 +38,6 @@ class SampleRow(NamedTuple):
     death_thread: int | None
     process: int
     nonresident_pages: int
-
-
-class Frame(NamedTuple):
-    """One frame of a stack."""
-
-    function: str
-    file: str
-    line: int | None
 
 
 class SiteRow(NamedTuple):
