@@ -134,6 +134,20 @@ def test_its_streams_are_its_own(shell: Shell) -> None:
     assert done.stdout == b"\x01\xff\x00" + bytes(range(256))
 
 
+def test_children_are_not_recorded(shell: Shell) -> None:
+    """What that costs would count as theirs, and advice is on the program itself."""
+    source = """
+import os
+from poolwise import _core
+if os.fork() == 0:
+    kept = [bytes(50_000) for _ in range(200)]
+    os.write(1, b"recorded" if _core.sampler_stop() else b"left alone")
+    os._exit(0)
+os.wait()
+"""
+    assert shell.advise(source).stdout == b"left alone"
+
+
 def test_strange_sources(shell: Shell) -> None:
     source = (
         "\ufeffdef f(n):\r\n\treturn bytearray(n)\r\nfor i in range(3000):\r\n\ta = f(300_000)\r\n"

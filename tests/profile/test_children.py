@@ -286,6 +286,19 @@ def test_a_child_that_was_not_to_be_recorded_starts_its_own(record_blocks: Recor
     assert len(blocks(own, 0)) == 20
 
 
+def test_a_child_that_was_killed_as_it_began(record_blocks: Record) -> None:
+    run = record_blocks(FORK.format(end="os._exit(0)"))
+    whole = recording.read(run.directory, process=None)
+    for content in (b"", recording.MAGIC[:5], recording.MAGIC):
+        (run.directory / "samples-1.log").write_bytes(content)
+        assert len(recording.read(run.directory, process=None).births) == len(whole.births)
+        with pytest.raises(RecordingError, match="before anything was recorded"):
+            recording.read(run.directory, process=1)
+    (run.directory / "samples-1.log").write_bytes(b"x" * 100)
+    with pytest.raises(RecordingError, match=r"samples-1\.log: this is not a poolwise recording"):
+        recording.read(run.directory, process=None)
+
+
 def test_a_process_that_is_not_there(record_blocks: Record) -> None:
     run = record_blocks("print(1)")
     with pytest.raises(RecordingError, match="has 0 children, so no process 1"):

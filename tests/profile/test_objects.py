@@ -122,10 +122,10 @@ def test_a_childs_are_its_own(record: Record) -> None:
     )
     from poolwise.profile import recording
 
-    own, of_child, both = (recording.read(run.directory, process=n) for n in (0, 1, None))
+    own, forked, both = (recording.read(run.directory, process=n) for n in (0, 1, None))
     made = [
         sum(o.created for n, o in read.objects.items() if n and read.types[n - 1].name == "float")
-        for read in (own, of_child, both)
+        for read in (own, forked, both)
     ]
     assert made[1] >= 5000 > made[0]
     assert made[2] == made[0] + made[1]

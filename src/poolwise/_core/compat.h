@@ -22,8 +22,6 @@
 #define PW_MOD_INTERPRETERS_SLOT
 #endif
 
-#define PW_HAS_REF_TRACER (PY_VERSION_HEX >= 0x030d0000)
-
 #if PY_VERSION_HEX < 0x030d0000
 #define Py_BEGIN_CRITICAL_SECTION(op) {
 #define Py_END_CRITICAL_SECTION() }
@@ -147,6 +145,13 @@ pw_own_thread_state(void)
 #endif
     return attached != NULL ? attached : PyGILState_GetThisThreadState();
 }
+
+/* Whether there is a hook that is told of each object's creation, free lists included. */
+#if PY_VERSION_HEX >= 0x030d0000
+#define PW_HAS_REFERENCE_TRACER 1
+#else
+#define PW_HAS_REFERENCE_TRACER 0
+#endif
 
 /* From 3.13 on the interpreter calls simple Python classes without their metaclass's tp_call,
  * unless they have an allocator of their own. This one does what theirs did. */

@@ -25,7 +25,7 @@ static struct {
 } *counts;
 static bool tracing, displaced;
 
-#if PW_HAS_REF_TRACER
+#if PW_HAS_REFERENCE_TRACER
 
 static PyInterpreterState *main_interpreter;
 

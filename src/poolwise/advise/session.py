@@ -54,7 +54,10 @@ def run(
     all the same, and its outcome stands.
     """
     with tempfile.TemporaryDirectory(prefix="poolwise-") as directory:
-        outcome, error = record(program, directory, for_seconds=for_seconds, exact=exact)
+        # Advice is on the program itself; what recording its children costs would count as theirs.
+        outcome, error = record(
+            program, directory, for_seconds=for_seconds, exact=exact, children=False
+        )
         try:
             if error is not None:
                 raise error
@@ -73,14 +76,18 @@ def record(
     for_seconds: float | None = None,
     exact: bool = False,
     mean_bytes: float | None = None,
+    children: bool = True,
 ) -> tuple[Outcome, RecordingError | None]:
     """Run `program` to its end (or for so long), and record it into `directory`.
+
+    `children`: those of fork and multiprocessing are recorded, too.
 
     The second value says what could not be written; the program has run all the same.
     """
     profile: dict[str, object] = {
         "dir": directory,
         "exact": exact,
+        "children": children,
         "program": program.command(),
         "own_code": own_code(program),
     }

@@ -367,7 +367,7 @@ class _NothingRecorded(RecordingError):
 
 
 def _read_log(path: str, pid: int | None) -> Recording:
-    data, rest = _log(path)
+    data, rest = _log(path, is_child=pid is not None)
     recording = Recording(os.path.dirname(path))
     with io.BytesIO(data) as file:
         file.seek(len(MAGIC))
@@ -464,12 +464,14 @@ def last_summary(directory: str | os.PathLike[str]) -> Summary | None:
     return None if found is None else _summary(found)
 
 
-def _log(path: str) -> tuple[bytes, tail.Tail | None]:
+def _log(path: str, *, is_child: bool = False) -> tuple[bytes, tail.Tail | None]:
     """All of a log, and what its program had not written yet."""
     try:
         data, rest = tail.read(path)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read ({error.strerror})") from None
+    if is_child and len(data) < len(MAGIC):  # it was killed as it began
+        raise _NothingRecorded(f"{path}: the process ended before anything was recorded")
     if not data.startswith(MAGIC):
         raise RecordingError(f"{path}: this is not a poolwise recording; record it again")
     return data, rest
